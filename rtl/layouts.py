@@ -1,0 +1,416 @@
+"""Every payload and descriptor of the machine, in one place.
+
+`Layouts(config)` gives the stream payloads and the descriptors as Amaranth layouts. A descriptor
+travels the configuration bus as 32-bit words, field after field from the low bits up;
+`descriptor_words` packs one for the compiler, the RTL slices the same layout.
+"""
+
+import enum
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from amaranth.hdl import signed, unsigned
+from amaranth.lib import data
+
+from rowmesh.rtl.config import IACT_PAIRS, PSUM_LANES, WORD_BYTES, Config, bits_for
+
+__all__ = ["Activity", "Fault", "Layouts", "Opcode", "Source", "Unit", "descriptor_words"]
+
+ADDRESS_BITS = 32
+WORD_BITS = 8 * WORD_BYTES
+CONFIG_BITS = 32
+#: (pairs, count bits, value bits) of an RLC word of a tensor in DRAM: `docs/architecture.md`.
+RLC_PAIRS, RLC_COUNT_BITS, RLC_VALUE_BITS = 5, 4, 8
+#: Loop nests: levels of the iact reader, the post-processing reader and the output writer.
+IACT_LOOPS, POST_LOOPS, WRITER_LOOPS = 7, 7, 4
+#: Innermost loops of the iact reader that make one segment (pixel of the stride, word).
+SEGMENT_LOOPS = 2
+COUNT_BITS = 12
+#: Bias (32), multiplier (31) and shift (6) of one output channel: two DRAM words.
+BIAS_BITS, MULTIPLIER_BITS, SHIFT_BITS = 32, 31, 6
+PARAM_WORDS = 2
+
+
+class Fault(enum.IntEnum):
+    """What a unit reports; 0 is no fault. The controller latches the first one."""
+
+    NONE = 0
+    PSUM_OVERFLOW = 1
+    IACT_FORMAT = 2
+    WEIGHT_FORMAT = 3
+    RLC_FORMAT = 4
+    AXI_RESPONSE = 5
+    AXI_WINDOW = 6
+    PROGRAM_MAGIC = 7
+    PROGRAM_VERSION = 8
+    PROGRAM_CONFIG = 9
+    PROGRAM_CRC = 10
+    PROGRAM_OPCODE = 11
+    PROGRAM_LENGTH = 12
+
+
+FAULT_BITS = 4
+
+
+class Activity(enum.IntEnum):
+    """What a PE does in one cycle: exactly one of these, so that the counters sum to 100 %."""
+
+    IDLE = 0  # no descriptor
+    COMPUTE = 1  # at least one multiplier works on a word of weights
+    IACT_STALL = 2
+    WEIGHT_STALL = 3
+    PSUM_STALL = 4  # both psum banks wait for the drain
+    DONE = 5  # all windows computed, waiting for the last drain
+
+
+ACTIVITY_BITS = 3
+
+
+class Unit(enum.IntEnum):
+    """Kinds of units that take a descriptor; instances of a kind are chosen by a mask."""
+
+    PE = 0
+    IACT_ROUTER = 1
+    WEIGHT_ROUTER = 2
+    PSUM_ROUTER = 3
+    IACT_LOADER = 4
+    IACT_READER = 5
+    WEIGHT_LOADER = 6
+    PSUM_BANK = 7
+    POST = 8
+    OUT_WRITER = 9
+    PARAM_LOADER = 10
+
+
+class Source(enum.IntEnum):
+    """Where a router takes its stream from (LOCAL: GLB bank or DMA channel)."""
+
+    LOCAL = 0
+    NORTH = 1
+    SOUTH = 2
+    WEST = 3
+    EAST = 4
+
+
+class Opcode(enum.IntEnum):
+    """Operations of a program: 64-bit words, see `Layouts.instruction`."""
+
+    END = 0
+    ROWS = 1  # data: mask of cluster rows that the next WRITEs reach
+    COLS = 2  # data: mask of cluster columns
+    UNITS = 3  # data: mask of the instances of a unit kind
+    WRITE = 4  # one 32-bit word of a descriptor of `unit`; `go` on its last word
+    WAIT = 5  # until every output writer has all its responses
+    LAYER = 6  # data: number of the layer, for faults, counters and single stepping
+
+
+class Layouts:
+    """Payload and descriptor layouts of one configuration."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    # -- stream payloads -----------------------------------------------------------------------
+
+    @cached_property
+    def iact_pair(self) -> data.StructLayout:
+        """One (count, value) pair of an iact segment."""
+        c = self.config
+        return data.StructLayout({"value": c.iact_bits, "count": c.csc_count_bits})
+
+    @cached_property
+    def iact_beat(self) -> data.StructLayout:
+        """Two pairs of a segment; an empty second half has value 0. `last` ends the segment."""
+        return data.StructLayout(
+            {"pairs": data.ArrayLayout(self.iact_pair, IACT_PAIRS), "last": 1}
+        )
+
+    @cached_property
+    def weight_pair(self) -> data.StructLayout:
+        """One (count, value) pair of a weight column."""
+        c = self.config
+        return data.StructLayout({"value": signed(c.weight_bits), "count": c.csc_count_bits})
+
+    @cached_property
+    def weight_beat(self) -> data.StructLayout:
+        """One weight SPad word, or a word of the address vector. `last` ends the block."""
+        return data.StructLayout({"word": self.config.weight_word_bits, "last": 1})
+
+    @cached_property
+    def psum_beat(self) -> data.ArrayLayout:
+        """Two neighbouring psums."""
+        return data.ArrayLayout(signed(self.config.psum_bits), PSUM_LANES)
+
+    @cached_property
+    def dma_request(self) -> data.StructLayout:
+        """A contiguous transfer of `words` 64-bit words from a 64-bit aligned byte address."""
+        return data.StructLayout({"address": ADDRESS_BITS, "words": 24})
+
+    @cached_property
+    def param(self) -> data.StructLayout:
+        """Post-processing parameters of one output channel."""
+        return data.StructLayout(
+            {"bias": signed(BIAS_BITS), "multiplier": MULTIPLIER_BITS, "shift": SHIFT_BITS}
+        )
+
+    # -- configuration bus ---------------------------------------------------------------------
+
+    @cached_property
+    def instruction(self) -> data.StructLayout:
+        """One 64-bit program word."""
+        return data.StructLayout(
+            {"data": CONFIG_BITS, "go": 8, "index": 8, "unit": 8, "opcode": 8}
+        )
+
+    @cached_property
+    def config_write(self) -> data.StructLayout:
+        """One word on its way to the descriptor ports of the chosen clusters and instances."""
+        return data.StructLayout(
+            {
+                "rows": self.config.cluster_rows,
+                "cols": self.config.cluster_cols,
+                "instances": 32,
+                "unit": 4,
+                "index": 6,
+                "go": 1,
+                "data": CONFIG_BITS,
+            }
+        )
+
+    # -- descriptors ---------------------------------------------------------------------------
+
+    @cached_property
+    def pe(self) -> data.StructLayout:
+        """Work of one PE: ``groups x blocks`` weight blocks, each met by ``rows x windows``."""
+        c = self.config
+        return data.StructLayout(
+            {
+                "groups": 16,  # psum groups: accumulations that start from zero
+                "blocks": COUNT_BITS,  # weight blocks accumulated into one psum group
+                "rows": COUNT_BITS,  # runs of sliding windows that meet one weight block
+                "windows": COUNT_BITS,  # windows of a run
+                "segments": bits_for(c.iact_addr_depth),  # segments of a window
+                "segment_cols": 8,  # columns of a segment (C0 * U)
+                "cols": bits_for(c.weight_addr_depth),  # columns of a window (C0 * S)
+                "psums": bits_for(c.psum_depth),  # M0, even
+                "iact_source": bits_for(c.glb_iact_banks - 1),  # router listened to
+                "iact_signed": 1,
+                "weight_dense": 1,  # blocks without counts and addresses
+                "chain": 1,  # add the psums of the PE below
+            }
+        )
+
+    @cached_property
+    def iact_router(self) -> data.StructLayout:
+        """Segments of a circuit; slot ``n mod period`` of them goes to listeners of that phase."""
+        listener = data.StructLayout({"enable": 1, "phase": 4})
+        return data.StructLayout(
+            {
+                "segments": 28,
+                "source": 3,
+                "to_north": 1,
+                "to_south": 1,
+                "to_west": 1,
+                "to_east": 1,
+                "period": 5,
+                "listeners": data.ArrayLayout(listener, self.config.pes_per_cluster),
+            }
+        )
+
+    @cached_property
+    def weight_router(self) -> data.StructLayout:
+        """Blocks of a circuit, broadcast to the listeners of the PE row or dealt in turn."""
+        return data.StructLayout(
+            {
+                "blocks": 24,
+                "source": 3,
+                "to_west": 1,
+                "to_east": 1,
+                "deal": 1,
+                "listeners": self.config.pe_cols,
+            }
+        )
+
+    @cached_property
+    def psum_router(self) -> data.StructLayout:
+        """Psum beats that leave the PE column: to the bank here, or on to the cluster north."""
+        return data.StructLayout({"beats": 28, "to_north": 1, "from_south": 1})
+
+    @cached_property
+    def iact_loader(self) -> data.StructLayout:
+        """One tile for one bank: planes of rows with a constant border."""
+        return data.StructLayout(
+            {
+                "base": ADDRESS_BITS,  # byte address of the first word inside the border
+                "plane_stride": ADDRESS_BITS,
+                "row_stride": ADDRESS_BITS,
+                "words": 16,  # DRAM words of a row
+                "planes": COUNT_BITS,
+                "rows": COUNT_BITS,  # rows from DRAM
+                "top": 8,  # rows of padding
+                "bottom": 8,
+                "left": 8,  # words of padding
+                "right": 8,
+                "pad": 8,  # byte that fills the border
+                "compressed": 1,  # every DRAM row is one RLC chunk
+                "slots": 4,  # tiles that may be in the bank, this one included
+                "dest": bits_for(self.config.glb_iact_words - 1),
+            }
+        )
+
+    def _loops(self, levels: int, **strides: int) -> data.ArrayLayout:
+        fields: dict[str, Any] = {"count": COUNT_BITS}
+        fields.update({name: signed(bits) for name, bits in strides.items()})
+        return data.ArrayLayout(data.StructLayout(fields), levels)
+
+    @property
+    def iact_address_bits(self) -> int:
+        """Bits of a byte address in an iact bank."""
+        return bits_for(self.config.glb_iact_bytes - 1)
+
+    @cached_property
+    def iact_reader(self) -> data.StructLayout:
+        """A loop nest (level 0 innermost) over one tile; the two innermost levels are a segment."""
+        return data.StructLayout(
+            {
+                "base": self.iact_address_bits,
+                "bytes": 4,  # valid bytes of a word, from the address on
+                "dense": 1,  # send zeros as values
+                "release": 1,  # the tile is free after this descriptor
+                "loops": self._loops(IACT_LOOPS, stride=self.iact_address_bits + 1),
+            }
+        )
+
+    @cached_property
+    def weight_loader(self) -> data.StructLayout:
+        """`blocks` weight blocks that lie packed in `words` DRAM words, streamed `repeats` times."""
+        return data.StructLayout(
+            {"base": ADDRESS_BITS, "words": 24, "blocks": 24, "repeats": 16, "dense": 1}
+        )
+
+    @property
+    def psum_word_bits(self) -> int:
+        """Bits of a word address in a psum bank."""
+        return bits_for(self.config.glb_psum_words - 1)
+
+    @property
+    def psum_address_bits(self) -> int:
+        """Bits of a word address over all psum banks of a cluster (bank above word)."""
+        return self.psum_word_bits + bits_for(self.config.pe_cols - 1)
+
+    @property
+    def param_address_bits(self) -> int:
+        """Bits of a channel-pair address in one half of the parameter memory."""
+        return bits_for(self.config.param_depth // 2 // PSUM_LANES - 1)
+
+    @cached_property
+    def psum_bank(self) -> data.StructLayout:
+        """Tiles of `words`, each the sum of `passes` equal sequences; two slots take turns."""
+        return data.StructLayout(
+            {
+                "words": bits_for(self.config.glb_psum_words),
+                "passes": COUNT_BITS,
+                "tiles": 16,
+                "single": 1,  # a tile takes the whole bank
+            }
+        )
+
+    @cached_property
+    def post(self) -> data.StructLayout:
+        """How tiles of psums become output words: four psum words make one output word."""
+        strides = {
+            "psum_stride": self.psum_address_bits + 1,
+            "param_stride": self.param_address_bits + 1,
+        }
+        return data.StructLayout(
+            {
+                "tiles": 16,
+                "banks": self.config.pe_cols,  # mask of banks that hold a part of the tile
+                "psum_base": self.psum_address_bits,
+                "param_base": self.param_address_bits,
+                "zero_point": signed(10),
+                "low": signed(10),
+                "high": signed(10),
+                "pool": 8,  # output words that one maximum is taken over
+                "release": 1,  # the parameters are free after this descriptor
+                "loops": self._loops(POST_LOOPS, **strides),
+            }
+        )
+
+    @cached_property
+    def out_writer(self) -> data.StructLayout:
+        """Runs of `words` contiguous words at the addresses of a loop nest (level 0 innermost)."""
+        loop = data.StructLayout({"count": 16, "stride": signed(ADDRESS_BITS)})
+        return data.StructLayout(
+            {
+                "base": ADDRESS_BITS,
+                "words": 16,
+                "compressed": 1,  # every run is one RLC chunk
+                "loops": data.ArrayLayout(loop, WRITER_LOOPS),
+            }
+        )
+
+    @cached_property
+    def param_loader(self) -> data.StructLayout:
+        """Parameters of `channels` (even) output channels into a free half of the memory."""
+        return data.StructLayout({"base": ADDRESS_BITS, "channels": 16})
+
+    def descriptor(self, unit: Unit) -> data.StructLayout:
+        """Layout of the descriptor that `unit` takes."""
+        layout = getattr(self, unit.name.lower())
+        assert isinstance(layout, data.StructLayout)
+        return layout
+
+
+def descriptor_words(layout: data.StructLayout, values: Mapping[str, Any]) -> list[int]:
+    """Pack a descriptor into 32-bit configuration words.
+
+    Parameters
+    ----------
+    layout
+        Descriptor layout.
+    values
+        A value for every field; nested mappings and sequences for loops and listeners.
+
+    Raises
+    ------
+    ValueError
+        A field is missing, unknown or does not fit.
+    """
+    packed = _pack(layout, values, "")
+    count = -(-layout.size // CONFIG_BITS)
+    return [packed >> (CONFIG_BITS * i) & 0xFFFF_FFFF for i in range(count)]
+
+
+def _pack(layout: Any, value: Any, path: str) -> int:
+    if isinstance(layout, data.ArrayLayout):
+        if len(value) != layout.length:
+            raise ValueError(f"{path}: {len(value)} entries, not {layout.length}")
+        size = layout.size // layout.length
+        return sum(
+            _pack(layout.elem_shape, item, f"{path}[{i}]") << (i * size)
+            for i, item in enumerate(value)
+        )
+    if isinstance(layout, data.StructLayout):
+        names = [name for name, _ in layout]
+        if set(names) != set(value):
+            wrong = sorted(set(names) ^ set(value))
+            raise ValueError(f"{path or 'descriptor'}: missing or unknown fields {wrong}")
+        return sum(
+            _pack(field.shape, value[name], f"{path}.{name}".lstrip(".")) << field.offset
+            for name, field in layout
+        )
+    shape = _shape(layout)
+    number = int(value)
+    low = -(1 << (shape.width - 1)) if shape.signed else 0
+    high = (1 << (shape.width - shape.signed)) - 1
+    if not low <= number <= high:
+        raise ValueError(f"{path} = {number}: must be within {low}..{high}")
+    return number & ((1 << shape.width) - 1)
+
+
+def _shape(shape: Any) -> Any:
+    if isinstance(shape, int):
+        return unsigned(shape)
+    return shape

@@ -1,0 +1,43 @@
+"""The register between two routers."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["Hop"]
+
+
+class Hop(wiring.Component):
+    """A skid buffer: full throughput, and no combinational path in either direction.
+
+    Parameters
+    ----------
+    payload
+        Shape of the stream's payload.
+
+    Notes
+    -----
+    Latency 1 cycle, one beat a cycle. Cuts payload, valid and ready.
+    """
+
+    def __init__(self, payload: Any) -> None:
+        super().__init__(
+            {"i": In(stream.Signature(payload)), "o": Out(stream.Signature(payload))}
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        skid = Signal.like(self.i.payload)
+        full = Signal()
+        m.d.comb += self.i.ready.eq(~full)
+        with m.If(self.o.ready | ~self.o.valid):
+            m.d.sync += [self.o.valid.eq(self.i.valid | full), full.eq(0)]
+            with m.If(full):
+                m.d.sync += self.o.payload.eq(skid)
+            with m.Else():
+                m.d.sync += self.o.payload.eq(self.i.payload)
+        with m.Elif(self.i.valid & ~full):
+            m.d.sync += [skid.eq(self.i.payload), full.eq(1)]
+        return m
