@@ -1,0 +1,289 @@
+"""The internal graph: what every importer makes, and the quantizer, golden model and compiler read.
+
+Activations are NHWC with the batch first. Convolution weights are ``[M, R, S, C/G]``, those of a
+fully connected layer ``[M, C]``. A tensor that the model itself holds as NCHW (ONNX) says so in
+`Tensor.model_image`, and `Tensor.to_model` and `Tensor.from_model` convert.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rowmesh.gen.errors import RowmeshError
+
+__all__ = [
+    "AddAttrs",
+    "Array",
+    "Attrs",
+    "Clamp",
+    "ConvAttrs",
+    "FcAttrs",
+    "Graph",
+    "Node",
+    "Op",
+    "PoolAttrs",
+    "Quant",
+    "ReshapeAttrs",
+    "Tensor",
+    "TransposeAttrs",
+]
+
+Array = NDArray[Any]
+#: Inclusive bounds of an output: real values in a float graph, quantized values in an int8 graph.
+Clamp = tuple[float, float]
+
+
+class Op(StrEnum):
+    """Operators of the internal graph."""
+
+    CONV = "conv"
+    FULLY_CONNECTED = "fully_connected"
+    MAX_POOL = "max_pool"
+    AVG_POOL = "avg_pool"
+    ADD = "add"
+    RESHAPE = "reshape"
+    TRANSPOSE = "transpose"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvAttrs:
+    """Attributes of a (grouped, depthwise) convolution.
+
+    Parameters
+    ----------
+    strides, dilations : tuple of int
+        Vertical, horizontal.
+    pads : tuple of int
+        Top, bottom, left, right; padded with the real value zero.
+    groups : int
+        G; the input channels and M are multiples of it.
+    clamp : tuple of float, optional
+        Bounds of the output (fused activation); None only in a float graph.
+    """
+
+    strides: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilations: tuple[int, int] = (1, 1)
+    groups: int = 1
+    clamp: Clamp | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FcAttrs:
+    """Attributes of a fully connected layer: the bounds of its output."""
+
+    clamp: Clamp | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolAttrs:
+    """Attributes of a pooling; padding never takes part in a maximum.
+
+    Parameters
+    ----------
+    kernel, strides : tuple of int
+        Vertical, horizontal.
+    pads : tuple of int
+        Top, bottom, left, right.
+    count_include_pad : bool
+        An average divides by the whole window, padding included.
+    clamp : tuple of float, optional
+        Bounds of the output (fused activation).
+    """
+
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    count_include_pad: bool = False
+    clamp: Clamp | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddAttrs:
+    """Attributes of an elementwise addition: the bounds of its output."""
+
+    clamp: Clamp | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReshapeAttrs:
+    """A reshape has no attributes: its output tensor has the shape."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransposeAttrs:
+    """Attributes of a transpose: output axis i is input axis ``perm[i]``."""
+
+    perm: tuple[int, ...]
+
+
+Attrs = ConvAttrs | FcAttrs | PoolAttrs | AddAttrs | ReshapeAttrs | TransposeAttrs
+A = TypeVar("A", ConvAttrs, FcAttrs, PoolAttrs, AddAttrs, ReshapeAttrs, TransposeAttrs)
+
+
+@dataclass(frozen=True, eq=False)
+class Quant:
+    """Quantization: ``real = scale * (quantized - zero_point)``.
+
+    Parameters
+    ----------
+    scale : ndarray of float64
+        Shape [1], or [M] for one scale per output channel (axis 0 of the weights).
+    zero_point : int
+        The quantized value of the real zero.
+    """
+
+    scale: NDArray[np.float64]
+    zero_point: int = 0
+
+    def __post_init__(self) -> None:
+        scale = np.atleast_1d(np.asarray(self.scale, dtype=np.float64))
+        if scale.ndim != 1 or not np.all(np.isfinite(scale)) or np.any(scale <= 0):
+            raise RowmeshError("a quantization scale must be finite and positive")
+        object.__setattr__(self, "scale", scale)
+
+    @property
+    def per_channel(self) -> bool:
+        """Whether every output channel has a scale of its own."""
+        return self.scale.size > 1
+
+    def quantize(self, real: Array) -> NDArray[np.int8]:
+        """Round real values (half to even) to int8, saturating; one scale only."""
+        steps = np.rint(np.asarray(real, dtype=np.float64) / self.scale[0]) + self.zero_point
+        return np.clip(steps, -128, 127).astype(np.int8)
+
+    def dequantize(self, values: Array) -> NDArray[np.float32]:
+        """Real values of quantized ones; one scale only."""
+        real = (np.asarray(values, dtype=np.float64) - self.zero_point) * self.scale[0]
+        return real.astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """An activation or a constant.
+
+    Parameters
+    ----------
+    name : str
+        The name it has in the model.
+    shape : tuple of int
+        Static shape as stored here.
+    dtype : str
+        ``float32``, ``int8``, ``int32`` ...
+    quant : Quant, optional
+        Present on every tensor of a quantized graph.
+    data : ndarray, optional
+        The values of a constant.
+    model_image : tuple of int, optional
+        (H, W, C) when the model orders these values as NCHW (a 4-d image, or one flattened to
+        [N, C*H*W]) while here they are in NHWC order. None: the same order as in the model.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    quant: Quant | None = None
+    data: Array | None = None
+    model_image: tuple[int, int, int] | None = None
+
+    def to_model(self, values: Array) -> Array:
+        """Values of this tensor ([N, ...], any batch) in the order and shape the model has."""
+        if self.model_image is None:
+            return values
+        h, w, c = self.model_image
+        nchw = values.reshape(-1, h, w, c).transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(nchw if len(self.shape) == 4 else nchw.reshape(values.shape))
+
+    def from_model(self, values: Array) -> Array:
+        """Inverse of `to_model`."""
+        if self.model_image is None:
+            return values
+        h, w, c = self.model_image
+        nhwc = values.reshape(-1, c, h, w).transpose(0, 2, 3, 1)
+        return np.ascontiguousarray(nhwc if len(self.shape) == 4 else nhwc.reshape(values.shape))
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator: tensors by name. A missing bias is left out of `inputs`."""
+
+    op: Op
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attrs: Attrs = field(default_factory=ReshapeAttrs)
+
+    def attrs_as(self, kind: type[A]) -> A:
+        """The attributes, checked to be of the type `kind`."""
+        if not isinstance(self.attrs, kind):
+            raise TypeError(f"{self.op} {self.name!r} has no {kind.__name__}")
+        return self.attrs
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A network: tensors by name, and nodes in an order in which they can run.
+
+    Raises
+    ------
+    RowmeshError
+        A node reads a tensor that is unknown or not computed yet, or two nodes write the same.
+    """
+
+    name: str
+    tensors: Mapping[str, Tensor]
+    nodes: tuple[Node, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        ready = {name for name, tensor in self.tensors.items() if tensor.data is not None}
+        ready |= set(self.inputs)
+        for node in self.nodes:
+            for name in node.inputs:
+                if name not in self.tensors or name not in ready:
+                    raise RowmeshError(f"{node.op} {node.name!r} reads {name!r} before it exists")
+            for name in node.outputs:
+                if name not in self.tensors:
+                    raise RowmeshError(f"{node.op} {node.name!r} writes unknown tensor {name!r}")
+                if name in ready:
+                    raise RowmeshError(f"{node.op} {node.name!r} writes {name!r} a second time")
+                ready.add(name)
+        for name in self.outputs:
+            if name not in ready:
+                raise RowmeshError(f"no operator computes the graph output {name!r}")
+
+    @property
+    def quantized(self) -> bool:
+        """Whether every graph input is an integer tensor."""
+        return all(self.tensors[name].dtype != "float32" for name in self.inputs)
+
+    def constant(self, name: str) -> Array:
+        """The values of a constant tensor.
+
+        Raises
+        ------
+        RowmeshError
+            The tensor is not a constant.
+        """
+        data = self.tensors[name].data
+        if data is None:
+            raise RowmeshError(f"tensor {name!r} must be a constant")
+        return data
+
+    def quant(self, name: str) -> Quant:
+        """The quantization of a tensor.
+
+        Raises
+        ------
+        RowmeshError
+            The tensor has none.
+        """
+        quant = self.tensors[name].quant
+        if quant is None:
+            raise RowmeshError(f"tensor {name!r} has no quantization")
+        return quant

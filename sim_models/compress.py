@@ -1,0 +1,168 @@
+"""Reference of the compressed formats: CSC of the array, RLC of activations in DRAM.
+
+A pair is ``(count, value)``: `value` comes after `count` zeros. A run that is longer than
+``max_run = 2**count_bits - 1`` is split by an explicit zero ``(max_run, 0)``, which covers
+``max_run + 1`` positions. Zeros at the end of a segment have no entry. Decoders check everything
+that the hardware checks; no decoder writes past the end.
+"""
+
+from collections.abc import Iterable, Sequence
+
+__all__ = [
+    "RLC_COUNT_BITS",
+    "RLC_PAIRS",
+    "Pair",
+    "csc_expand",
+    "csc_segment",
+    "iact_beats",
+    "iact_from_beats",
+    "rlc_decode",
+    "rlc_encode",
+]
+
+Pair = tuple[int, int]
+#: Pairs of one 64-bit RLC word.
+RLC_PAIRS = 5
+#: Width of a count in an RLC word.
+RLC_COUNT_BITS = 4
+_RLC_PAIR_BITS = 12
+_RLC_VALID_AT = 60
+
+
+def csc_segment(values: Iterable[int], count_bits: int) -> list[Pair]:
+    """Encode a run of values as (count, value) pairs.
+
+    Parameters
+    ----------
+    values : iterable of int
+        The uncompressed run.
+    count_bits : int
+        Width of a count; 0 gives every value a pair of its own (dense).
+
+    Returns
+    -------
+    list of (count, value)
+        Empty when every value is zero and `count_bits` is not 0.
+    """
+    if count_bits == 0:
+        return [(0, int(value)) for value in values]
+    max_run = (1 << count_bits) - 1
+    pairs: list[Pair] = []
+    run = 0
+    for value in values:
+        if value == 0:
+            run += 1
+            continue
+        while run > max_run:
+            pairs.append((max_run, 0))
+            run -= max_run + 1
+        pairs.append((run, int(value)))
+        run = 0
+    return pairs
+
+
+def csc_expand(pairs: Iterable[Pair], length: int) -> list[int]:
+    """Decode (count, value) pairs into `length` values.
+
+    Raises
+    ------
+    ValueError
+        A count goes past the end.
+    """
+    out = [0] * length
+    at = 0
+    for index, (count, value) in enumerate(pairs):
+        at += count
+        if count < 0 or at >= length:
+            raise ValueError(f"pair {index}: count {count} goes past the end ({length} values)")
+        out[at] = value
+        at += 1
+    return out
+
+
+def iact_beats(values: Iterable[int], count_bits: int) -> list[tuple[Pair, Pair, bool]]:
+    """Encode one segment as beats of the iact network.
+
+    Two pairs a beat in order; an unused second half is the empty pair (0, 0). A segment without
+    a non-zero is one beat of two empty pairs.
+
+    Returns
+    -------
+    list of (pair 0, pair 1, last)
+    """
+    pairs = csc_segment(values, count_bits) or [(0, 0)]
+    if len(pairs) % 2:
+        pairs.append((0, 0))
+    beats = len(pairs) // 2
+    return [(pairs[2 * i], pairs[2 * i + 1], i == beats - 1) for i in range(beats)]
+
+
+def iact_from_beats(beats: Sequence[tuple[Pair, Pair, bool]], length: int) -> list[int]:
+    """Decode the beats of one segment into `length` values.
+
+    Raises
+    ------
+    ValueError
+        `last` is missing or early, or a count goes past the end.
+    """
+    for index, (_, _, last) in enumerate(beats):
+        if last != (index == len(beats) - 1):
+            raise ValueError(f"beat {index}: last = {last} in a segment of {len(beats)} beats")
+    pairs = [pair for first, second, _ in beats for pair in (first, second)]
+    while pairs and pairs[-1] == (0, 0):
+        pairs.pop()
+    return csc_expand(pairs, length)
+
+
+def rlc_encode(values: Sequence[int]) -> list[int]:
+    """Compress a chunk of bytes into 64-bit words for DRAM.
+
+    A word holds up to `RLC_PAIRS` pairs, pair i in bits ``[12*i +: 12]`` (value in the low eight
+    as two's complement, count above), and the number of valid pairs in bits ``[60 +: 4]``. Only
+    the last word of a chunk may hold fewer than five; a chunk of zeros is one word with none.
+
+    Parameters
+    ----------
+    values : sequence of int
+        Bytes as -128..127 or 0..255.
+
+    Returns
+    -------
+    list of int
+        At least one word; nothing for an empty chunk.
+    """
+    if not len(values):
+        return []
+    pairs = csc_segment(values, RLC_COUNT_BITS)
+    words = []
+    for start in range(0, max(1, len(pairs)), RLC_PAIRS):
+        group = pairs[start : start + RLC_PAIRS]
+        word = len(group) << _RLC_VALID_AT
+        for i, (count, value) in enumerate(group):
+            word |= (count << 8 | value & 0xFF) << (_RLC_PAIR_BITS * i)
+        words.append(word)
+    return words
+
+
+def rlc_decode(words: Sequence[int], n_bytes: int) -> list[int]:
+    """Decompress one chunk into `n_bytes` signed bytes (-128..127).
+
+    Raises
+    ------
+    ValueError
+        A word of an impossible number of pairs, a short word before the last, no word for a
+        chunk that is not empty, or a count past the end.
+    """
+    if bool(words) != bool(n_bytes):
+        raise ValueError(f"{len(words)} RLC words for a chunk of {n_bytes} bytes")
+    pairs: list[Pair] = []
+    for index, word in enumerate(words):
+        valid = word >> _RLC_VALID_AT
+        short = valid < RLC_PAIRS and index < len(words) - 1
+        if valid > RLC_PAIRS or short or (valid == 0 and index):
+            raise ValueError(f"RLC word {index}: {valid} valid pairs")
+        for i in range(valid):
+            pair = word >> (_RLC_PAIR_BITS * i)
+            value = pair & 0xFF
+            pairs.append((pair >> 8 & 0xF, value - 256 if value > 127 else value))
+    return csc_expand(pairs, n_bytes)
