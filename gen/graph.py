@@ -154,12 +154,14 @@ class Quant:
     def quantize(self, real: Array) -> NDArray[np.int8]:
         """Round real values (half to even) to int8, saturating; one scale only."""
         steps = np.rint(np.asarray(real, dtype=np.float64) / self.scale[0]) + self.zero_point
-        return np.clip(steps, -128, 127).astype(np.int8)
+        quantized: NDArray[np.int8] = np.clip(steps, -128, 127).astype(np.int8)
+        return quantized
 
     def dequantize(self, values: Array) -> NDArray[np.float32]:
         """Real values of quantized ones; one scale only."""
-        real = (np.asarray(values, dtype=np.float64) - self.zero_point) * self.scale[0]
-        return real.astype(np.float32)
+        steps = np.asarray(values, dtype=np.float64) - self.zero_point
+        real: NDArray[np.float32] = (steps * self.scale[0]).astype(np.float32)
+        return real
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,6 +263,14 @@ class Graph:
     def quantized(self) -> bool:
         """Whether every graph input is an integer tensor."""
         return all(self.tensors[name].dtype != "float32" for name in self.inputs)
+
+    def from_model(self, values: Mapping[str, Array]) -> dict[str, Array]:
+        """Named tensors (any batch) from the model's own layout to the one stored here."""
+        return {name: self.tensors[name].from_model(array) for name, array in values.items()}
+
+    def to_model(self, values: Mapping[str, Array]) -> dict[str, Array]:
+        """Named tensors (any batch) in the order and shape that the model has."""
+        return {name: self.tensors[name].to_model(array) for name, array in values.items()}
 
     def constant(self, name: str) -> Array:
         """The values of a constant tensor.
