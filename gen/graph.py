@@ -6,7 +6,7 @@ fully connected layer ``[M, C]``. A tensor that the model itself holds as NCHW (
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -218,6 +218,19 @@ class Node:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attrs: Attrs = field(default_factory=ReshapeAttrs)
+
+    @property
+    def clamp(self) -> Clamp | None:
+        """Bounds of the output, where the operator has some."""
+        if isinstance(self.attrs, ReshapeAttrs | TransposeAttrs):
+            return None
+        return self.attrs.clamp
+
+    def with_clamp(self, bounds: Clamp) -> "Node":
+        """The same node with other bounds; unchanged where the operator has none."""
+        if isinstance(self.attrs, ReshapeAttrs | TransposeAttrs):
+            return self
+        return replace(self, attrs=replace(self.attrs, clamp=bounds))
 
     def attrs_as(self, kind: type[A]) -> A:
         """The attributes, checked to be of the type `kind`."""

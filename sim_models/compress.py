@@ -7,6 +7,9 @@ that the hardware checks; no decoder writes past the end.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
 
 __all__ = [
     "RLC_COUNT_BITS",
@@ -114,7 +117,7 @@ def iact_from_beats(beats: Sequence[tuple[Pair, Pair, bool]], length: int) -> li
     return csc_expand(pairs, length)
 
 
-def rlc_encode(values: Sequence[int]) -> list[int]:
+def rlc_encode(values: Sequence[int] | NDArray[Any]) -> list[int]:
     """Compress a chunk of bytes into 64-bit words for DRAM.
 
     A word holds up to `RLC_PAIRS` pairs, pair i in bits ``[12*i +: 12]`` (value in the low eight
@@ -123,7 +126,7 @@ def rlc_encode(values: Sequence[int]) -> list[int]:
 
     Parameters
     ----------
-    values : sequence of int
+    values : sequence or ndarray of int
         Bytes as -128..127 or 0..255.
 
     Returns
@@ -133,7 +136,7 @@ def rlc_encode(values: Sequence[int]) -> list[int]:
     """
     if not len(values):
         return []
-    pairs = csc_segment(values, RLC_COUNT_BITS)
+    pairs = csc_segment((int(value) for value in values), RLC_COUNT_BITS)
     words = []
     for start in range(0, max(1, len(pairs)), RLC_PAIRS):
         group = pairs[start : start + RLC_PAIRS]
