@@ -1,0 +1,118 @@
+"""The golden model against ONNX Runtime and LiteRT, layer by layer, on random layers.
+
+ONNX Runtime and LiteRT's default kernels requantize in float32; the golden model is exact. A value
+may therefore differ only where float32 arithmetic rounds the other way: it must then be off by one
+and be exactly what float32 gives, and there are hardly any.
+"""
+
+import numpy as np
+import pytest
+
+from rowmesh.gen.graph import Graph, Op
+from rowmesh.sim_models.golden import accumulate, run
+from rowmesh.verif.random_layers import random_conv, random_fc, random_max_pool
+
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed")
+from rowmesh.verif.references import (  # noqa: E402
+    litert_run,
+    onnx_layer,
+    onnxruntime_run,
+    tflite_layer,
+)
+
+LAYERS = 40
+
+
+def random_input(graph: Graph, rng: np.random.Generator) -> np.ndarray:
+    """Activations of 0 to 100 % zeros."""
+    shape = graph.tensors["x"].shape
+    zeros = rng.random(shape) < rng.choice([0.0, 0.5, 0.9, 1.0], p=[0.5, 0.25, 0.2, 0.05])
+    zero_point = graph.quant("x").zero_point
+    return np.where(zeros, zero_point, rng.integers(-128, 128, shape)).astype(np.int8)
+
+
+def unexplained(graph: Graph, x: np.ndarray, golden: np.ndarray, other: np.ndarray) -> int:
+    """Assert that every difference is float32 rounding off by one; their number."""
+    differs = golden != other
+    if differs.any():
+        (node,) = graph.nodes
+        s_x, s_y = (np.float32(graph.quant(name).scale[0]) for name in "xy")
+        scale = s_x * graph.quant("w").scale.astype(np.float32) / s_y
+        steps = np.rint(accumulate(graph, node, x).astype(np.float32) * scale)
+        low, high = node.clamp or (-128, 127)
+        rule = np.clip(steps + graph.quant("y").zero_point, low, high)
+        np.testing.assert_array_equal(other[differs], rule[differs])
+        assert np.abs(golden.astype(int) - other)[differs].max() == 1
+    return int(differs.sum())
+
+
+def nchw(x: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if x.ndim == 4 else x
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_equals_onnxruntime(seed: int) -> None:
+    rng = np.random.default_rng(1000 + seed)
+    differing = values = 0
+    for index in range(LAYERS):
+        graph = random_fc(rng) if index % 5 == 4 else random_conv(rng)
+        (node,) = graph.nodes
+        graph = Graph("layer", graph.tensors, (node.with_clamp((-128, 127)),), ("x",), ("y",))
+        x = random_input(graph, rng)
+        if node.op == Op.FULLY_CONNECTED:  # QLinearMatMul has no bias
+            node = type(node)(node.op, node.name, node.inputs[:2], node.outputs, node.attrs)
+            node = node.with_clamp((-128, 127))
+            graph = Graph("layer", graph.tensors, (node,), ("x",), ("y",))
+        expected = onnxruntime_run(onnx_layer(graph), {"x": nchw(x)})[0]
+        golden = run(graph, {"x": x}, "single")["y"]
+        if expected.ndim == 4:
+            expected = expected.transpose(0, 2, 3, 1)
+        differing += unexplained(graph, x, golden, expected)
+        values += golden.size
+    assert values > 10_000
+    assert differing <= 2
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_double_rounding_equals_litert_reference(seed: int) -> None:
+    rng = np.random.default_rng(2000 + seed)
+    single_differs = 0
+    for index in range(LAYERS):
+        graph = random_fc(rng) if index % 5 == 4 else random_conv(rng, "tflite")
+        x = random_input(graph, rng)
+        expected = litert_run(tflite_layer(graph), x, reference=True)
+        np.testing.assert_array_equal(run(graph, {"x": x}, "double")["y"], expected)
+        single_differs += np.count_nonzero(run(graph, {"x": x}, "single")["y"] != expected)
+    assert single_differs, "the two roundings must be told apart by these layers"
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_single_rounding_equals_litert_default(seed: int) -> None:
+    rng = np.random.default_rng(3000 + seed)
+    differing = values = 0
+    for index in range(LAYERS):
+        graph = random_fc(rng) if index % 5 == 4 else random_conv(rng, "tflite")
+        x = random_input(graph, rng)
+        expected = litert_run(tflite_layer(graph), x, reference=False)
+        golden = run(graph, {"x": x}, "single")["y"]
+        differing += unexplained(graph, x, golden, expected)
+        values += golden.size
+    assert values > 10_000
+    assert differing <= 2
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_max_pool_equals_both(seed: int) -> None:
+    rng = np.random.default_rng(4000 + seed)
+    for _ in range(LAYERS):
+        graph = random_max_pool(rng, "tflite")
+        x = random_input(graph, rng)
+        golden = run(graph, {"x": x})["y"]
+        np.testing.assert_array_equal(golden, litert_run(tflite_layer(graph), x, reference=False))
+        graph = random_max_pool(rng)
+        (node,) = graph.nodes
+        graph = Graph("layer", graph.tensors, (node.with_clamp((-128, 127)),), ("x",), ("y",))
+        x = random_input(graph, rng)
+        expected = onnxruntime_run(onnx_layer(graph), {"x": nchw(x)})[0].transpose(0, 2, 3, 1)
+        np.testing.assert_array_equal(run(graph, {"x": x})["y"], expected)
