@@ -1,0 +1,224 @@
+"""Post-processing: from finished psums in the banks to words of the output tensor."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.wiring import In, Out
+
+from rowmesh.rtl.config import PSUM_LANES, Config, bits_for
+from rowmesh.rtl.control.agu import Agu
+from rowmesh.rtl.layouts import WORD_BITS, Layouts
+from rowmesh.rtl.post.param_memory import ParamMemory, param_entry
+from rowmesh.rtl.post.pool import Pool
+from rowmesh.rtl.post.requantize import Requantize
+
+__all__ = ["Post"]
+
+#: Reads on their way to the psum banks; covers the banks' latency.
+READS = 4
+
+
+class Post(wiring.Component):
+    """Read psums by a loop nest, requantize, pool and pack them to output words.
+
+    For each of `tiles` tiles: wait until all banks of the mask `banks` are full, walk the nest over
+    psum words and channel pairs, then release the banks. Four psum words make an output word; the
+    maximum of `pool` output words is sent. A descriptor begins when a half of the parameters is
+    loaded, and frees it at its end if `release` says so.
+
+    Parameters
+    ----------
+    config
+        The machine.
+
+    Attributes
+    ----------
+    desc : In(stream of post)
+        Descriptors; taken into a register of its own, so that the next one can be written.
+    full : In(pe_cols)
+        One bit a psum bank: its oldest tile is complete.
+    read_address : Out(stream(word address)), array of pe_cols
+        Reads of that tile.
+    read_data : In(stream of psum_beat), array of pe_cols
+        Their data, in order for each bank.
+    release : Out(pe_cols)
+        Pulse to the banks of the mask: all words were received. `full` of the next cycle counts for
+        the next tile.
+    param, loaded, half_free
+        From the parameter loader: see `ParamMemory`.
+    word : Out(stream(64))
+        Output words, to the output writer.
+    busy : Out(1)
+        A descriptor is at work or a word waits.
+
+    Notes
+    -----
+    One psum word a cycle; 3 cycles between tiles, besides the bank's latency. From `read_data` to
+    `word`: `latency` cycles. `word.ready` and `full` reach registers only; `read_address.ready`
+    reaches the address generator, `read_data.valid` the pipeline's first stage.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.layouts = layouts = Layouts(config)
+        #: Stages of a lane, and cycles from a window's last psum word until `word.valid`.
+        self.lane_latency = Requantize(config).latency
+        self.latency = 2 + self.lane_latency
+        banks = config.pe_cols
+        super().__init__(
+            {
+                "desc": In(stream.Signature(layouts.post)),
+                "full": In(banks),
+                "read_address": Out(stream.Signature(layouts.psum_word_bits)).array(banks),
+                "read_data": In(stream.Signature(layouts.psum_beat)).array(banks),
+                "release": Out(banks),
+                "param": In(stream.Signature(param_entry(config))),
+                "loaded": In(1),
+                "half_free": Out(1),
+                "word": Out(stream.Signature(WORD_BITS)),
+                "busy": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.params = params = ParamMemory(self.config)
+        loops: Any = self.layouts.post["loops"].shape
+        m.submodules.agu = agu = Agu(
+            loops,
+            {
+                "psum": ("psum_stride", self.layouts.psum_address_bits),
+                "param": ("param_stride", self.layouts.param_address_bits),
+            },
+        )
+        desc: Any = Signal(self.layouts.post)
+        # Psum words between the banks and the pool, and the enable of all stages between.
+        stages = Signal(1 + self.lane_latency)
+        advance = Signal()
+        m.d.comb += [
+            params.param.payload.eq(self.param.payload),
+            params.param.valid.eq(self.param.valid),
+            self.param.ready.eq(params.param.ready),
+            params.loaded.eq(self.loaded),
+            self.half_free.eq(params.half_free),
+            agu.loops.eq(desc.loops),
+        ]
+        fetched, psums, idle = self._fetch(m, agu, params, advance)
+        self._pipeline(m, desc, params, fetched, psums, stages, advance)
+        self._control(m, desc, agu, params, idle, stages)
+        return m
+
+    def _fetch(
+        self, m: Module, agu: Agu, params: ParamMemory, advance: Any
+    ) -> tuple[Any, Any, Any]:
+        """Spread the addresses over the banks and collect the data in the same order."""
+        banks = self.config.pe_cols
+        bank_bits = bits_for(banks - 1)
+        word_bits = self.layouts.psum_word_bits
+        order = data.StructLayout({"bank": bank_bits, "param": self.layouts.param_address_bits})
+        m.submodules.order = fifo = SyncFIFO(width=order.size, depth=READS)
+        address: Any = agu.o.payload.address
+        bank = address.psum[word_bits:]
+        taken = Signal(banks)
+        for i, port in enumerate(self.read_address):
+            m.d.comb += [
+                port.payload.eq(address.psum[:word_bits]),
+                port.valid.eq(agu.o.valid & fifo.w_rdy & (bank == i)),
+                taken[i].eq(port.valid & port.ready),
+            ]
+        m.d.comb += [
+            agu.o.ready.eq(taken.any()),
+            fifo.w_en.eq(taken.any()),
+            order(fifo.w_data).bank.eq(bank),
+            order(fifo.w_data).param.eq(address.param),
+        ]
+        head: Any = order(fifo.r_data)
+        psums = Signal(self.layouts.psum_beat)
+        fetched = Signal()
+        with m.Switch(head.bank):
+            for i, data_port in enumerate(self.read_data):
+                with m.Case(i):
+                    m.d.comb += [
+                        psums.eq(data_port.payload),
+                        fetched.eq(data_port.valid & fifo.r_rdy),
+                        data_port.ready.eq(advance & fifo.r_rdy),
+                    ]
+        m.d.comb += [
+            fifo.r_en.eq(fetched & advance),
+            params.address.eq(head.param),
+            params.read.eq(advance),
+        ]
+        return fetched, psums, ~agu.busy & ~fifo.r_rdy
+
+    def _pipeline(
+        self,
+        m: Module,
+        desc: Any,
+        params: ParamMemory,
+        fetched: Any,
+        psums: Any,
+        stages: Any,
+        advance: Any,
+    ) -> None:
+        """Psum words through the lanes to the pool: all stages move or none."""
+        m.submodules.pool = pool = Pool()
+        fetch: Any = Signal(self.layouts.psum_beat)
+        with m.If(advance):
+            m.d.sync += [fetch.eq(psums), stages.eq(stages << 1 | fetched)]
+        values: Any = pool.i.payload
+        pair: Any = params.data
+        for i in range(PSUM_LANES):
+            m.submodules[f"lane_{i}"] = lane = Requantize(self.config)
+            m.d.comb += [
+                lane.enable.eq(advance),
+                lane.psum.eq(fetch[i]),
+                lane.param.eq(pair[i]),
+                lane.zero_point.eq(desc.zero_point),
+                lane.low.eq(desc.low),
+                lane.high.eq(desc.high),
+                values[i].eq(lane.value),
+            ]
+        m.d.comb += [
+            pool.i.valid.eq(stages[-1]),
+            advance.eq(~stages[-1] | pool.i.ready),
+            pool.pool.eq(desc.pool),
+            pool.clear.eq(self.desc.ready),
+            self.word.payload.eq(pool.word.payload),
+            self.word.valid.eq(pool.word.valid),
+            pool.word.ready.eq(self.word.ready),
+        ]
+
+    def _control(
+        self, m: Module, desc: Any, agu: Agu, params: ParamMemory, idle: Any, stages: Any
+    ) -> None:
+        """Take a descriptor, run its tiles, let the pipeline run dry."""
+        tiles = Signal(desc.tiles.shape())
+        base: Any = agu.base
+        m.d.comb += [base.psum.eq(desc.psum_base), base.param.eq(desc.param_base)]
+        with m.FSM() as fsm:
+            with m.State("IDLE"):
+                m.d.comb += self.desc.ready.eq(1)
+                m.d.sync += desc.eq(self.desc.payload)
+                with m.If(self.desc.valid):
+                    m.d.sync += tiles.eq(self.desc.payload.tiles)
+                    m.next = "PARAMS"
+            with m.State("PARAMS"), m.If(params.available):
+                m.next = "TILE"
+            with m.State("TILE"):
+                with m.If(tiles == 0):
+                    m.next = "DRAIN"
+                with m.Elif((self.full & desc.banks) == desc.banks):
+                    m.d.comb += agu.start.eq(1)
+                    m.next = "READ"
+            with m.State("READ"), m.If(idle):
+                m.next = "RELEASE"
+            with m.State("RELEASE"):
+                m.d.comb += self.release.eq(desc.banks)
+                m.d.sync += tiles.eq(tiles - 1)
+                m.next = "TILE"
+            with m.State("DRAIN"), m.If(~stages.any()):
+                m.d.comb += params.free.eq(desc.release)
+                m.next = "IDLE"
+        m.d.comb += self.busy.eq(~fsm.ongoing("IDLE") | self.word.valid)

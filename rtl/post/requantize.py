@@ -1,0 +1,183 @@
+"""From a partial sum to a clamped output value: one lane of the post-processing."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from rowmesh.rtl.config import Config
+from rowmesh.rtl.layouts import BIAS_BITS, MULTIPLIER_BITS, SHIFT_BITS, Layouts
+
+__all__ = ["VALUE_BITS", "Requantize"]
+
+#: Width of the zero point, of the limits and of a clamped value.
+VALUE_BITS = 10
+#: Both factors are split here: a partial product fits an 18 x 18 signed DSP block.
+SPLIT_BITS = 17
+#: Bits of a rounded product that decide the clamped value: any more are past both limits.
+KEEP_BITS = VALUE_BITS + 1
+
+
+class Requantize(wiring.Component):
+    """``clamp(zero_point + requantize(psum + bias))``, one a cycle, exact.
+
+    ``single``: ``(acc * M + 2^(n-1)) >> n``. ``double``: gemmlowp's saturating rounding doubling
+    high multiply, then the rounding divide by ``2^(n - 31)``, as TFLite's
+    ``MultiplyByQuantizedMultiplier``; for ``n < 31`` acc is first shifted left by ``31 - n``. TFLite
+    leaves an int32 overflow of acc or of that shift undefined; here both saturate.
+
+    Parameters
+    ----------
+    config
+        `psum_bits` and `rounding` are read.
+
+    Attributes
+    ----------
+    enable : In(1)
+        All stages move.
+    psum : In(signed), param : In(param)
+        One sum and its channel's parameters (`shift` n in 1..62), together.
+    zero_point, low, high : In(signed(10))
+        Constant while anything is in the pipeline.
+    value : Out(signed(10))
+        The result, from a register.
+
+    Notes
+    -----
+    Latency `latency` cycles of `enable`. The product is four 17-bit partial products, registered,
+    and two adders, each in a stage of its own. Rounding needs no wide adder: half an ulp is added by
+    adding the bit below. The right shift keeps only what can lie between the limits; what it drops
+    on the left says whether the value is past one of them.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.double = config.rounding == "double"
+        self.psum_bits = config.psum_bits
+        #: Stages: bias, (left shift), products, middle, sum, (high), coarse, fine, add, clamp.
+        self.latency = 10 if self.double else 8
+        value = signed(VALUE_BITS)
+        super().__init__(
+            {
+                "enable": In(1),
+                "psum": In(signed(config.psum_bits)),
+                "param": In(Layouts(config).param),
+                "zero_point": In(value),
+                "low": In(value),
+                "high": In(value),
+                "value": Out(value),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        param: Any = self.param
+        acc = self._stage(m, "acc", self.psum + param.bias)
+        multiplier = self._stage(m, "acc_multiplier", param.multiplier)
+        shift = self._stage(m, "acc_shift", param.shift)
+        if self.double:
+            acc, multiplier, shift = self._shift_left(m, acc, multiplier, shift)
+        product, shift = self._multiply(m, acc, multiplier, shift)
+        y, low_bits, past, negative = self._round(m, product, shift)
+
+        # The last bit of y is worth one half.
+        half = y[0] & (~negative | low_bits) if self.double else y[0]
+        total = self._stage(m, "total", y[1:].as_signed() + self.zero_point + half)
+        past = self._stage(m, "total_past", past)
+        negative = self._stage(m, "total_negative", negative)
+        is_low = Mux(past, negative, total < self.low)
+        is_high = Mux(past, ~negative, total > self.high)
+        clamped = Mux(is_low, self.low, Mux(is_high, self.high, total))
+        with m.If(self.enable):
+            m.d.sync += self.value.eq(clamped)
+        return m
+
+    def _stage(self, m: Module, name: str, value: Any) -> Any:
+        """A pipeline register."""
+        register = Signal(value.shape(), name=name)
+        with m.If(self.enable):
+            m.d.sync += register.eq(value)
+        return register
+
+    def _shift_left(self, m: Module, acc: Any, multiplier: Any, shift: Any) -> tuple[Any, Any, Any]:
+        """acc in int32, shifted left by 31 - n, saturating; the right shift n - 31 remains."""
+        left = Signal(5)
+        m.d.comb += left.eq(Mux(shift < 31, ~shift[:5], 0))  # 31 - n, of five bits
+        negative = acc[-1]
+        value: Any = acc[:BIAS_BITS].as_signed()
+        past: Any = acc[-1] != acc[-2]
+        for bit in reversed(range(5)):
+            step = 1 << bit
+            top = value[-step - 1 :]
+            past = past | left[bit] & ~((top == 0) | top.all())
+            moved = Cat(Const(0, step), value[:-step]).as_signed()
+            level = Signal(signed(BIAS_BITS), name=f"left_{step}")
+            m.d.comb += level.eq(Mux(left[bit], moved, value))
+            value = level
+        limit = Cat((~negative).replicate(BIAS_BITS - 1), negative).as_signed()
+        right = Mux(shift < 31, 0, (shift - 31)[:SHIFT_BITS])
+        return (
+            self._stage(m, "shifted", Mux(past, limit, value)),
+            self._stage(m, "shifted_multiplier", multiplier),
+            self._stage(m, "shifted_right", right),
+        )
+
+    def _multiply(self, m: Module, acc: Any, multiplier: Any, shift: Any) -> tuple[Any, Any]:
+        """``acc * multiplier`` in three stages."""
+        acc_low, acc_high = acc[:SPLIT_BITS], acc[SPLIT_BITS:].as_signed()
+        mul_low, mul_high = multiplier[:SPLIT_BITS], multiplier[SPLIT_BITS:]
+        low_low = self._stage(m, "low_low", acc_low * mul_low)
+        low_high = self._stage(m, "low_high", acc_low * mul_high)
+        high_low = self._stage(m, "high_low", acc_high * mul_low)
+        high_high = self._stage(m, "high_high", acc_high * mul_high)
+        shift = self._stage(m, "products_shift", shift)
+
+        middle = self._stage(m, "middle", high_low + low_high)
+        outer = self._stage(m, "outer", Cat(low_low, high_high))
+        shift = self._stage(m, "middle_shift", shift)
+
+        total = Signal(signed(len(acc) + MULTIPLIER_BITS))
+        upper = Signal(signed(len(total) - SPLIT_BITS))
+        m.d.comb += upper.eq(outer[SPLIT_BITS:].as_signed() + middle)
+        m.d.comb += total.eq(Cat(outer[:SPLIT_BITS], upper))
+        return self._stage(m, "product", total), self._stage(m, "product_shift", shift)
+
+    def _round(self, m: Module, product: Any, shift: Any) -> tuple[Any, Any, Any, Any]:
+        """The result with one bit below the point, whether any bit was below that, past, sign."""
+        if self.double:
+            high = product[31:].as_signed() + product[30]
+            x: Any = Cat(Const(0, 1), self._stage(m, "high_product", high)).as_signed()
+            right = self._stage(m, "high_right", shift)
+        else:
+            x, right = product, (shift - 1)[:SHIFT_BITS]
+        sticky: Any = Const(0, 1)
+        past: Any = Const(0, 1)
+        negative = x[-1]
+        for bit in reversed(range(SHIFT_BITS)):
+            x, sticky, past = self._shift_right(m, x, bit, right[bit], sticky, past)
+            if bit == 3:
+                x = self._stage(m, "coarse", x)
+                sticky = self._stage(m, "coarse_sticky", sticky)
+                past = self._stage(m, "coarse_past", past)
+                negative = self._stage(m, "coarse_negative", negative)
+                right = self._stage(m, "coarse_right", right[:bit])
+        return (
+            self._stage(m, "fine", x),
+            self._stage(m, "fine_sticky", sticky),
+            self._stage(m, "fine_past", past),
+            self._stage(m, "fine_negative", negative),
+        )
+
+    def _shift_right(
+        self, m: Module, x: Any, bit: int, move: Any, sticky: Any, past: Any
+    ) -> tuple[Any, Any, Any]:
+        """One level, which drops the bits on the left that no later level can bring in."""
+        step = 1 << bit
+        width = min(len(x), KEEP_BITS + step)
+        padded = Cat(x, x[-1].replicate(max(0, width + step - len(x))))
+        level = Signal(signed(width), name=f"right_{step}")
+        m.d.comb += level.eq(Mux(move, padded[step : step + width], padded[:width]))
+        kept, moved = x[width - 1 :], padded[step + width - 1 :]
+        lost = Mux(move, ~((moved == 0) | moved.all()), ~((kept == 0) | kept.all()))
+        below = move & x[:step].any() if self.double else Const(0, 1)
+        return level, sticky | below, past | lost
