@@ -111,7 +111,11 @@ def random_conv(
     h = _pick(rng, 1, 10) + (r - 1) * dilations[0]
     w = _pick(rng, 1, 10) + (s - 1) * dilations[1]
     if padding == "tflite":
-        same = rng.random() < 0.5
+        # LiteRT 1.2.0's default kernels read the wrong pixels where SAME padding meets rows or
+        # columns that no window reaches (its reference kernels do not); such layers are VALID.
+        rest = [(size - 1) % u for size, u in zip((h, w), strides, strict=True)]
+        reached = (r - 1) * dilations[0] >= rest[0] and (s - 1) * dilations[1] >= rest[1]
+        same = rng.random() < 0.5 and reached
         pads = same_pads((h, w), (r, s), strides, dilations) if same else (0, 0, 0, 0)
     else:
         pads = (_pick(rng, 0, r), _pick(rng, 0, r), _pick(rng, 0, s), _pick(rng, 0, s))

@@ -14,7 +14,7 @@ from rowmesh.verif.random_layers import random_conv, random_fc, random_max_pool
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed")
-from rowmesh.verif.references import (  # noqa: E402
+from rowmesh.verif.references import (
     litert_run,
     onnx_layer,
     onnxruntime_run,
@@ -70,7 +70,7 @@ def test_equals_onnxruntime(seed: int) -> None:
             expected = expected.transpose(0, 2, 3, 1)
         differing += unexplained(graph, x, golden, expected)
         values += golden.size
-    assert values > 10_000
+    assert values > 5_000
     assert differing <= 2
 
 
@@ -98,7 +98,7 @@ def test_single_rounding_equals_litert_default(seed: int) -> None:
         golden = run(graph, {"x": x}, "single")["y"]
         differing += unexplained(graph, x, golden, expected)
         values += golden.size
-    assert values > 10_000
+    assert values > 5_000
     assert differing <= 2
 
 
