@@ -1,0 +1,354 @@
+"""The compiler: a quantized graph and a configuration become programs and a memory image."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rowmesh.gen.errors import RowmeshError
+from rowmesh.gen.graph import Graph, Node
+from rowmesh.gen.lower import Placement, lower_node, place_operators, stored_offset
+from rowmesh.gen.mapping import Mapping, best_mapping
+from rowmesh.gen.program import Program
+from rowmesh.gen.schedule import LayerMemory, LayerSchedule, Region, block_matrix
+from rowmesh.gen.tensors import Feature
+from rowmesh.gen.tiling import phases
+from rowmesh.rtl.config import WORD_BYTES, Config
+from rowmesh.rtl.layouts import PARAM_WORDS
+from rowmesh.sim_models.compress_weights import weight_block
+
+__all__ = ["CompiledLayer", "Compiled", "DeviceStep", "HostStep", "compile_graph"]
+
+#: Alignment of everything in DRAM: an AXI burst never crosses it.
+_PAGE = 4096
+
+
+@dataclass(frozen=True)
+class CompiledLayer:
+    """A layer on the accelerator: mapping, prediction and psum bound."""
+
+    mapping: Mapping
+    predicted_cycles: float
+    limit: str
+    outputs: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Operator name."""
+        return self.mapping.task.name
+
+    @property
+    def psum_proved(self) -> bool:
+        """Whether no input can overflow a psum of the configured width."""
+        return self.mapping.task.psum_bits_needed <= self.mapping.config.psum_bits
+
+
+@dataclass(frozen=True)
+class DeviceStep:
+    """One program: layers that run without the host in between."""
+
+    layers: tuple[CompiledLayer, ...]
+    inputs: tuple[str, ...]
+    address: int
+    words: int
+
+
+@dataclass(frozen=True)
+class HostStep:
+    """One operator on the host."""
+
+    node: Node
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A network for one configuration.
+
+    Parameters
+    ----------
+    graph : Graph
+        The quantized graph.
+    config : Config
+        The machine.
+    placements : tuple of Placement
+        Where every operator runs.
+    steps : tuple
+        Programs and host operators in order.
+    features : dict
+        Activation tensors in DRAM by name.
+    image : bytes
+        DRAM from address 0: room for the features, weights, parameters, programs.
+    write_limit : int
+        The accelerator writes below this address only.
+    """
+
+    graph: Graph
+    config: Config
+    placements: tuple[Placement, ...]
+    steps: tuple[DeviceStep | HostStep, ...]
+    features: dict[str, Feature]
+    image: bytes
+    write_limit: int
+
+    @property
+    def layers(self) -> list[CompiledLayer]:
+        """All layers on the accelerator."""
+        return [
+            layer for step in self.steps if isinstance(step, DeviceStep) for layer in step.layers
+        ]
+
+    def unproved(self) -> list[str]:
+        """A warning for every layer whose psums are not proved to fit."""
+        return [
+            f"layer {layer.name}: psum_bits = {self.config.psum_bits} is not proved enough; "
+            f"{layer.mapping.task.psum_bits_needed} would be (overflow is detected at run time)"
+            for layer in self.layers
+            if not layer.psum_proved
+        ]
+
+    def manifest(self) -> dict[str, Any]:
+        """What a host needs beside the image."""
+        return {
+            "config_hash": self.config.hash,
+            "write_limit": self.write_limit,
+            "programs": [
+                {"address": step.address, "words": step.words}
+                for step in self.steps
+                if isinstance(step, DeviceStep)
+            ],
+            "features": {name: dataclasses.asdict(f) for name, f in self.features.items()},
+            "operators": [
+                {"name": p.node.name, "operator": str(p.node.op), "where": p.where,
+                 "reason": p.reason}
+                for p in self.placements
+            ],
+        }
+
+    def save(self, path: Path) -> None:
+        """Write the image to `path` and the manifest beside it (``.json``)."""
+        text = json.dumps(self.manifest(), indent=1)
+        path.write_bytes(self.image)
+        path.with_suffix(path.suffix + ".json").write_text(text + "\n", encoding="utf-8")
+
+
+class _Memory:
+    """Bump allocator and image of DRAM."""
+
+    def __init__(self) -> None:
+        self.end = 0
+        self.parts: list[tuple[int, bytes]] = []
+
+    def reserve(self, size: int) -> int:
+        address = self.end
+        self.end += -(-size // _PAGE) * _PAGE
+        return address
+
+    def place(self, content: bytes) -> int:
+        address = self.reserve(len(content))
+        self.parts.append((address, content))
+        return address
+
+    def image(self) -> bytes:
+        out = bytearray(self.end)
+        for address, content in self.parts:
+            out[address : address + len(content)] = content
+        return bytes(out)
+
+
+def pack_words(words: Sequence[int], bits: int) -> bytes:
+    """Pack words of `bits` bits back to back from the low bits, padded to 64-bit words."""
+    table = np.asarray(words, np.uint64)
+    one = (table[:, None] >> np.arange(bits, dtype=np.uint64)) & np.uint64(1)
+    packed = np.packbits(one.astype(np.uint8).reshape(-1), bitorder="little").tobytes()
+    return packed + bytes(-len(packed) % WORD_BYTES)
+
+
+def _weights(mapping: Mapping, memory: _Memory) -> dict[tuple[int, int], Region]:
+    """Encode the weight stream of every position in the chain and every output slot."""
+    config = mapping.config
+    bits = config.weight_word_bits if config.sparse else config.weight_dense_word_bits
+    out: dict[tuple[int, int], Region] = {}
+    for slot in range(mapping.output_slots):
+        for position in range(mapping.depth):
+            words: list[int] = []
+            blocks = 0
+            for group in range(mapping.groups):
+                for item in mapping.row_items(position):
+                    for column in range(mapping.output_cols):
+                        first = slot * mapping.slot_outputs + mapping.m0 * (
+                            group * mapping.output_cols + column
+                        )
+                        matrix = block_matrix(mapping, item, first)
+                        words += weight_block(matrix.tolist(), config, dense=not config.sparse)
+                        blocks += 1
+            content = pack_words(words, bits)
+            address = memory.place(content)
+            out[(position, slot)] = Region(address, len(content) // WORD_BYTES, blocks)
+    return out
+
+
+def _params(mapping: Mapping) -> bytes:
+    """Bias, multiplier and shift of every padded output channel, two DRAM words each."""
+    task, count = mapping.task, mapping.padded_outputs
+    table = np.zeros((count, PARAM_WORDS), np.uint64)
+    bias = task.bias.astype(np.int32).view(np.uint32).astype(np.uint64)
+    table[: task.outputs, 0] = bias | task.multiplier.astype(np.uint64) << np.uint64(32)
+    table[:, 1] = 1
+    table[: task.outputs, 1] = task.shift.astype(np.uint64)
+    return table.tobytes()
+
+
+def _image_shape(graph: Graph, name: str) -> tuple[int, int, int]:
+    """(height, width, channels) of an activation."""
+    shape = graph.tensors[name].shape
+    if len(shape) == 4:
+        return (shape[1], shape[2], shape[3])
+    return (1, 1, int(np.prod(shape[1:])))
+
+
+def _feature(graph: Graph, name: str) -> Feature:
+    height, width, channels = _image_shape(graph, name)
+    zero = graph.quant(name).zero_point
+    return Feature(
+        name=name,
+        channels=channels,
+        height=height,
+        width=width,
+        offset=stored_offset(zero),
+        zero_point=zero,
+    )
+
+
+def compile_graph(
+    graph: Graph,
+    config: Config,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Compiled:
+    """Compile a quantized graph.
+
+    Parameters
+    ----------
+    graph : Graph
+        int8 graph of batch 1 a run.
+    config : Config
+        The machine.
+    progress : callable
+        Gets one line for every layer.
+
+    Returns
+    -------
+    Compiled
+
+    Raises
+    ------
+    RowmeshError
+        A layer does not fit, or an operator has no place.
+    """
+    if config.iact_bits < 8 or config.weight_bits < 8:
+        raise RowmeshError(
+            f"iact_bits = {config.iact_bits}, weight_bits = {config.weight_bits}: "
+            "int8 networks need 8"
+        )
+    placements = place_operators(graph)
+    alias: dict[str, str] = {}  # tensor -> the tensor whose bytes it shares
+    features: dict[str, Feature] = {}
+
+    def feature(name: str) -> Feature:
+        root = alias.get(name, name)
+        if root not in features:
+            features[root] = _feature(graph, root)
+        return features[root]
+
+    # Pass 1: tasks and mappings, which decide how tensors lie in memory.
+    found: dict[str, tuple[Mapping, float, str]] = {}
+    for placed in placements:
+        node = placed.node
+        if placed.where == "none":
+            alias[node.outputs[0]] = alias.get(node.inputs[0], node.inputs[0])
+        if placed.where != "accelerator" or placed.reason:
+            continue
+        last = placed.pool or node
+        task = lower_node(graph, placed, feature(node.inputs[0]), feature(last.outputs[0]))
+        found[node.name] = best_mapping(config, task)
+        mapping, cycles, limit = found[node.name]
+        progress(
+            f"{node.name}: {mapping.describe()}: {cycles:.0f} cycles predicted, limit {limit}"
+        )
+
+    # Pass 2: addresses; features first, so that one limit protects everything else.
+    memory = _Memory()
+    _choose_codec(features, [mapping for mapping, _, _ in found.values()])
+    for name, item in features.items():
+        features[name] = dataclasses.replace(item, address=memory.reserve(item.size))
+    write_limit = memory.end
+
+    steps: list[DeviceStep | HostStep] = []
+    pending: list[tuple[CompiledLayer, LayerSchedule]] = []
+
+    def flush() -> None:
+        if pending:
+            steps.append(_device_step(config, pending, memory))
+            pending.clear()
+
+    for placed in placements:
+        node = placed.node
+        if placed.where == "host":
+            flush()
+            steps.append(HostStep(node))
+        if node.name not in found:
+            continue
+        mapping, cycles, limit = found[node.name]
+        source = features[alias.get(node.inputs[0], node.inputs[0])]
+        last = placed.pool or node
+        task = lower_node(graph, placed, source, features[last.outputs[0]])
+        mapping = dataclasses.replace(mapping, task=task)
+        layer = CompiledLayer(mapping, cycles, limit, last.outputs)
+        weights = _weights(mapping, memory)
+        params = memory.place(_params(mapping))
+        schedule = LayerSchedule(
+            mapping, LayerMemory(task.input, task.output, weights, params)
+        )
+        pending.append((layer, schedule))
+    flush()
+    return Compiled(
+        graph=graph,
+        config=config,
+        placements=tuple(placements),
+        steps=tuple(steps),
+        features={name: features[alias.get(name, name)] for name in (*features, *alias)
+                  if alias.get(name, name) in features},
+        image=memory.image(),
+        write_limit=write_limit,
+    )
+
+
+def _device_step(
+    config: Config, pending: list[tuple[CompiledLayer, LayerSchedule]], memory: _Memory
+) -> DeviceStep:
+    program = Program(config)
+    for index, (_, schedule) in enumerate(pending):
+        schedule.prefetch(program)
+        if index:
+            program.wait()
+        program.layer(index)
+        schedule.emit(program)
+    program.end()
+    binary = program.to_bytes()
+    address = memory.place(binary)
+    source = pending[0][1].memory.input.name
+    return DeviceStep(
+        layers=tuple(layer for layer, _ in pending),
+        inputs=(source,),
+        address=address,
+        words=len(binary) // WORD_BYTES,
+    )
+
+
+def _choose_codec(features: dict[str, Feature], mappings: list[Mapping]) -> None:
+    """Compress the tensors that are smaller so and whose rows are always moved as a whole."""
+    del mappings, features
