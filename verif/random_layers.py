@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 
 from rowmesh.gen.graph import (
+    Array,
     Attrs,
     ConvAttrs,
     FcAttrs,
@@ -42,16 +43,15 @@ def _pick(rng: np.random.Generator, low: int, high: int) -> int:
     return int(rng.integers(low, high + 1))
 
 
-def _scale(rng: np.random.Generator, size: int = 1) -> np.ndarray:
+def _scale(rng: np.random.Generator, size: int = 1) -> Array:
     """Scales that float32 holds exactly, as model files do."""
     return rng.uniform(0.002, 0.05, size).astype(np.float32).astype(np.float64)
 
 
-def _weights(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+def _weights(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     weights = rng.integers(-127, 128, shape)
-    return np.where(rng.random(shape) < rng.choice([0.0, 0.3, 0.7, 1.0]), 0, weights).astype(
-        np.int8
-    )
+    zeros = rng.random(shape) < rng.choice([0.0, 0.3, 0.7, 1.0])
+    return np.asarray(np.where(zeros, 0, weights), np.int8)
 
 
 def _single(
@@ -60,7 +60,7 @@ def _single(
     x: Tensor,
     out_shape: tuple[int, ...],
     rng: np.random.Generator,
-    weights: np.ndarray | None = None,
+    weights: Array | None = None,
     per_channel: bool = True,
 ) -> Graph:
     """A graph of one node; the output scale spreads the sums over the int8 range."""
@@ -76,7 +76,7 @@ def _single(
         tensors.append(Tensor("b", (m,), "int32", Quant(scale * quant.scale[0]), bias))
         spread = 5000 + 74 * math.sqrt(float(np.sum(weights.astype(float) ** 2)) / m)
         out_scale = np.float32(quant.scale[0] * scale.mean() * spread / rng.uniform(20, 90))
-        out_quant = Quant(np.array([out_scale]), _pick(rng, -128, 127))
+        out_quant = Quant(np.array([out_scale], np.float64), _pick(rng, -128, 127))
     node = Node(op, "layer", tuple(tensor.name for tensor in tensors), ("y",), attrs)
     tensors.append(Tensor("y", out_shape, "int8", out_quant))
     if isinstance(attrs, ConvAttrs | FcAttrs | PoolAttrs):

@@ -6,10 +6,10 @@ ONNX Runtime and LiteRT are test dependencies only.
 
 from typing import Any
 
-import flatbuffers  # type: ignore[import-untyped]
+import flatbuffers
 import numpy as np
 import onnx
-import tflite  # type: ignore[import-untyped]
+import tflite
 from onnx import TensorProto, helper, numpy_helper
 
 from rowmesh.gen.graph import Array, ConvAttrs, Graph, Node, Op, PoolAttrs
@@ -24,7 +24,7 @@ def onnx_layer(graph: Graph) -> onnx.ModelProto:
     x, y = graph.tensors["x"], graph.tensors["y"]
     image = len(x.shape) == 4
     x_shape, y_shape = ((s[0], s[3], s[1], s[2]) if image else s for s in (x.shape, y.shape))
-    constants: dict[str, Array] = {}
+    constants: dict[str, Any] = {}
     if node.op == Op.MAX_POOL:
         pool = node.attrs_as(PoolAttrs)
         made = helper.make_node(
@@ -34,13 +34,13 @@ def onnx_layer(graph: Graph) -> onnx.ModelProto:
     else:
         weights, w_scale = graph.constant("w"), graph.quant("w").scale.astype(np.float32)
         constants = {
-            "xs": np.float32(graph.quant("x").scale[0]),  # type: ignore[dict-item]
-            "xz": np.int8(graph.quant("x").zero_point),  # type: ignore[dict-item]
+            "xs": np.float32(graph.quant("x").scale[0]),
+            "xz": np.int8(graph.quant("x").zero_point),
             "w": weights.transpose(0, 3, 1, 2) if image else weights.T,
             "ws": w_scale if w_scale.size > 1 else w_scale[0],
-            "wz": np.zeros(w_scale.size, np.int8) if w_scale.size > 1 else np.int8(0),  # type: ignore[dict-item]
-            "ys": np.float32(graph.quant("y").scale[0]),  # type: ignore[dict-item]
-            "yz": np.int8(graph.quant("y").zero_point),  # type: ignore[dict-item]
+            "wz": np.zeros(w_scale.size, np.int8) if w_scale.size > 1 else np.int8(0),
+            "ys": np.float32(graph.quant("y").scale[0]),
+            "yz": np.int8(graph.quant("y").zero_point),
         }
         names = ["x", "xs", "xz", "w", "ws", "wz", "ys", "yz"]
         if node.op == Op.CONV:
@@ -65,7 +65,7 @@ def onnx_layer(graph: Graph) -> onnx.ModelProto:
 
 def onnxruntime_run(model: onnx.ModelProto, inputs: dict[str, Array]) -> list[Array]:
     """Outputs of a model in ONNX Runtime, one thread."""
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -88,7 +88,7 @@ def litert_run(model: bytes, values: Array, *, reference: bool) -> Array:
     reference : bool
         The reference kernels (double rounding) in place of the default ones (XNNPACK).
     """
-    from ai_edge_litert.interpreter import (  # type: ignore[import-untyped]
+    from ai_edge_litert.interpreter import (
         Interpreter,
         OpResolverType,
     )

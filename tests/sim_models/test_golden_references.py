@@ -83,7 +83,7 @@ def test_double_rounding_equals_litert_reference(seed: int) -> None:
         x = random_input(graph, rng)
         expected = litert_run(tflite_layer(graph), x, reference=True)
         np.testing.assert_array_equal(run(graph, {"x": x}, "double")["y"], expected)
-        single_differs += np.count_nonzero(run(graph, {"x": x}, "single")["y"] != expected)
+        single_differs += int(np.count_nonzero(run(graph, {"x": x}, "single")["y"] != expected))
     assert single_differs, "the two roundings must be told apart by these layers"
 
 
