@@ -1,0 +1,1 @@
+"""The networks on chip: circuit-switched routers and the registers between them."""
