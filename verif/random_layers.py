@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 
 from rowmesh.gen.graph import (
+    AddAttrs,
     Array,
     Attrs,
     ConvAttrs,
@@ -18,7 +19,7 @@ from rowmesh.gen.graph import (
     Tensor,
 )
 
-__all__ = ["Padding", "random_conv", "random_fc", "random_max_pool", "same_pads"]
+__all__ = ["Padding", "random_add", "random_conv", "random_fc", "random_pool", "same_pads"]
 
 Padding = Literal["explicit", "tflite"]
 
@@ -71,7 +72,7 @@ def _single(
     if weights is not None:
         m = weights.shape[0]
         scale = _scale(rng, m if per_channel else 1)
-        bias = rng.integers(-5000, 5001, m).astype(np.int32)
+        bias: Array = np.asarray(rng.integers(-5000, 5001, m), np.int32)
         tensors.append(Tensor("w", weights.shape, "int8", Quant(scale), weights))
         tensors.append(Tensor("b", (m,), "int32", Quant(scale * quant.scale[0]), bias))
         spread = 5000 + 74 * math.sqrt(float(np.sum(weights.astype(float) ** 2)) / m)
@@ -137,8 +138,10 @@ def random_fc(rng: np.random.Generator) -> Graph:
     return _single(Op.FULLY_CONNECTED, FcAttrs(), x, (n, m), rng, weights, per_channel=False)
 
 
-def random_max_pool(rng: np.random.Generator, padding: Padding = "explicit") -> Graph:
-    """A max pooling of random shape and stride, padding less than the window."""
+def random_pool(
+    rng: np.random.Generator, padding: Padding = "explicit", op: Op = Op.MAX_POOL
+) -> Graph:
+    """A max or average pooling of random shape and stride, padding less than the window."""
     kernel = (_pick(rng, 1, 4), _pick(rng, 1, 4))
     strides = (_pick(rng, 1, 3), _pick(rng, 1, 3))
     n, c = _pick(rng, 1, 2), _pick(rng, 1, 20)
@@ -152,4 +155,16 @@ def random_max_pool(rng: np.random.Generator, padding: Padding = "explicit") -> 
     f = (w + pads[2] + pads[3] - kernel[1]) // strides[1] + 1
     x = Tensor("x", (n, h, w, c), "int8", Quant(_scale(rng), _pick(rng, -128, 127)))
     attrs = PoolAttrs(kernel=kernel, strides=strides, pads=pads)
-    return _single(Op.MAX_POOL, attrs, x, (n, e, f, c), rng)
+    return _single(op, attrs, x, (n, e, f, c), rng)
+
+
+def random_add(rng: np.random.Generator) -> Graph:
+    """A sum of two tensors of different quantization, inputs ``x`` and ``x2``."""
+    shape = (_pick(rng, 1, 2), _pick(rng, 1, 8), _pick(rng, 1, 8), _pick(rng, 1, 20))
+    tensors = [
+        Tensor(name, shape, "int8", Quant(_scale(rng), _pick(rng, -128, 127)))
+        for name in ("x", "x2", "y")
+    ]
+    low = -128 if rng.random() < 0.5 else tensors[2].quant.zero_point  # type: ignore[union-attr]
+    node = Node(Op.ADD, "layer", ("x", "x2"), ("y",), AddAttrs(clamp=(low, 127)))
+    return Graph("layer", {t.name: t for t in tensors}, (node,), ("x", "x2"), ("y",))

@@ -6,7 +6,7 @@ ONNX Runtime and LiteRT are test dependencies only.
 
 from typing import Any
 
-import flatbuffers
+import flatbuffers  # type: ignore[import-untyped]
 import numpy as np
 import onnx
 import tflite
@@ -76,15 +76,15 @@ def onnxruntime_run(model: onnx.ModelProto, inputs: dict[str, Array]) -> list[Ar
     return outputs
 
 
-def litert_run(model: bytes, values: Array, *, reference: bool) -> Array:
-    """Output of a one-input TFLite model in LiteRT.
+def litert_run(model: bytes, *values: Array, reference: bool) -> Array:
+    """Output of a TFLite model in LiteRT.
 
     Parameters
     ----------
     model : bytes
         The file.
-    values : ndarray of int8
-        The input.
+    *values : ndarray of int8
+        The inputs in order.
     reference : bool
         The reference kernels (double rounding) in place of the default ones (XNNPACK).
     """
@@ -98,7 +98,8 @@ def litert_run(model: bytes, values: Array, *, reference: bool) -> Array:
         model_content=model, experimental_op_resolver_type=kind, num_threads=1
     )
     interpreter.allocate_tensors()
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], values)
+    for detail, array in zip(interpreter.get_input_details(), values, strict=True):
+        interpreter.set_tensor(detail["index"], array)
     interpreter.invoke()
     result: Array = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
     return result
@@ -190,7 +191,7 @@ def tflite_layer(graph: Graph) -> bytes:
     tflite.OperatorAddBuiltinOptions(b, options)
     operators = out.offsets(tflite.SubGraphStartOperatorsVector, [tflite.OperatorEnd(b)])
     listed = out.offsets(tflite.SubGraphStartTensorsVector, tensors)
-    graph_inputs = out.numbers([0], np.int32)
+    graph_inputs = out.numbers(range(len(graph.inputs)), np.int32)
     tflite.SubGraphStart(b)
     tflite.SubGraphAddTensors(b, listed)
     tflite.SubGraphAddInputs(b, graph_inputs)
@@ -223,7 +224,11 @@ def _tflite_options(out: _Writer, graph: Graph, node: Node) -> tuple[int, int, i
         tflite.FullyConnectedOptionsAddFusedActivationFunction(b, fused)
         options = tflite.FullyConnectedOptionsEnd(b)
         return codes.FULLY_CONNECTED, kinds.FullyConnectedOptions, options, False
-    if node.op == Op.MAX_POOL:
+    if node.op == Op.ADD:
+        tflite.AddOptionsStart(b)
+        tflite.AddOptionsAddFusedActivationFunction(b, fused)
+        return codes.ADD, kinds.AddOptions, tflite.AddOptionsEnd(b), False
+    if node.op in (Op.MAX_POOL, Op.AVG_POOL):
         pool = node.attrs_as(PoolAttrs)
         pads = same_pads((size[0], size[1]), pool.kernel, pool.strides)
         tflite.Pool2DOptionsStart(b)
@@ -233,7 +238,8 @@ def _tflite_options(out: _Writer, graph: Graph, node: Node) -> tuple[int, int, i
         tflite.Pool2DOptionsAddFilterHeight(b, pool.kernel[0])
         tflite.Pool2DOptionsAddFilterWidth(b, pool.kernel[1])
         tflite.Pool2DOptionsAddFusedActivationFunction(b, fused)
-        return codes.MAX_POOL_2D, kinds.Pool2DOptions, tflite.Pool2DOptionsEnd(b), False
+        code = codes.MAX_POOL_2D if node.op == Op.MAX_POOL else codes.AVERAGE_POOL_2D
+        return code, kinds.Pool2DOptions, tflite.Pool2DOptionsEnd(b), False
     conv = node.attrs_as(ConvAttrs)
     m, r, s, per_group = graph.tensors["w"].shape
     pads = same_pads((size[0], size[1]), (r, s), conv.strides, conv.dilations)

@@ -58,7 +58,8 @@ def network(rng: np.random.Generator) -> onnx.ModelProto:
     ]
     constants = {
         "w1": weights(8, 3, 3, 2), "b1": weights(8, 1, 1), "w2": weights(8, 2, 3, 3),
-        "b2": weights(8), "lo": np.array(0, np.float32), "hi": np.array(1.5, np.float32), "w3": weights(8, 8, 2, 3),
+        "b2": weights(8), "lo": np.array(0, np.float32), "hi": np.array(1.5, np.float32),
+        "w3": weights(8, 8, 2, 3),
         "w4": weights(20, 48), "b4": weights(20), "w5": weights(2, 10, 7), "b5": weights(1, 7),
         "w5_shape": np.array([20, -1]),
     }  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 
 from rowmesh.gen.graph import Graph, Op
 from rowmesh.sim_models.golden import accumulate, run
-from rowmesh.verif.random_layers import random_conv, random_fc, random_max_pool
+from rowmesh.verif.random_layers import random_add, random_conv, random_fc, random_pool
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed")
@@ -106,13 +106,33 @@ def test_single_rounding_equals_litert_default(seed: int) -> None:
 def test_max_pool_equals_both(seed: int) -> None:
     rng = np.random.default_rng(4000 + seed)
     for _ in range(LAYERS):
-        graph = random_max_pool(rng, "tflite")
+        graph = random_pool(rng, "tflite")
         x = random_input(graph, rng)
         golden = run(graph, {"x": x})["y"]
         np.testing.assert_array_equal(golden, litert_run(tflite_layer(graph), x, reference=False))
-        graph = random_max_pool(rng)
+        graph = random_pool(rng)
         (node,) = graph.nodes
         graph = Graph("layer", graph.tensors, (node.with_clamp((-128, 127)),), ("x",), ("y",))
         x = random_input(graph, rng)
         expected = onnxruntime_run(onnx_layer(graph), {"x": nchw(x)})[0].transpose(0, 2, 3, 1)
         np.testing.assert_array_equal(run(graph, {"x": x})["y"], expected)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_average_pool_equals_litert_reference(seed: int) -> None:
+    rng = np.random.default_rng(5000 + seed)
+    for _ in range(LAYERS):
+        graph = random_pool(rng, "tflite", Op.AVG_POOL)
+        x = random_input(graph, rng)
+        expected = litert_run(tflite_layer(graph), x, reference=True)
+        np.testing.assert_array_equal(run(graph, {"x": x})["y"], expected)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_add_equals_litert_reference(seed: int) -> None:
+    rng = np.random.default_rng(6000 + seed)
+    for _ in range(LAYERS):
+        graph = random_add(rng)
+        inputs = {name: random_input(graph, rng) for name in graph.inputs}
+        expected = litert_run(tflite_layer(graph), *inputs.values(), reference=True)
+        np.testing.assert_array_equal(run(graph, inputs)["y"], expected)
