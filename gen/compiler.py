@@ -19,7 +19,7 @@ from rowmesh.gen.schedule import LayerMemory, LayerSchedule, Region, block_matri
 from rowmesh.gen.tensors import Feature
 from rowmesh.gen.tiling import phases
 from rowmesh.rtl.config import WORD_BYTES, Config
-from rowmesh.rtl.layouts import PARAM_WORDS
+from rowmesh.rtl.layouts import PARAM_WORDS, RLC_PAIRS
 from rowmesh.sim_models.compress_weights import weight_block
 
 __all__ = ["CompiledLayer", "Compiled", "DeviceStep", "HostStep", "compile_graph"]
@@ -349,6 +349,23 @@ def _device_step(
     )
 
 
+#: A tensor is compressed when that is expected to take less than this part of its raw size.
+_CODEC_GAIN = 0.8
+#: Narrower rows are not worth a chunk each.
+_CODEC_WIDTH = 8
+
+
 def _choose_codec(features: dict[str, Feature], mappings: list[Mapping]) -> None:
     """Compress the tensors that are smaller so and whose rows are always moved as a whole."""
-    del mappings, features
+    for name, item in features.items():
+        whole = item.width >= _CODEC_WIDTH
+        for mapping in mappings:
+            task = mapping.task
+            if name == task.output.name:
+                whole &= mapping.width == task.used_size[1]
+            if name == task.input.name:
+                whole &= task.input.width == item.width and mapping.width == task.conv_size[1]
+        # Half of the values behind a ReLU are taken to be zero; padding channels all are.
+        density = (0.5 if item.stored_zero == 0 else 1.0) * item.channels / item.planes / WORD_BYTES
+        if whole and WORD_BYTES * density / RLC_PAIRS < _CODEC_GAIN:
+            features[name] = dataclasses.replace(item, compressed=True)

@@ -15,7 +15,16 @@ from amaranth.lib import data
 
 from rowmesh.rtl.config import IACT_PAIRS, PSUM_LANES, WORD_BYTES, Config, bits_for
 
-__all__ = ["Activity", "Fault", "Layouts", "Opcode", "Source", "Unit", "descriptor_words"]
+__all__ = [
+    "Activity",
+    "Fault",
+    "Layouts",
+    "Opcode",
+    "Source",
+    "Unit",
+    "descriptor_values",
+    "descriptor_words",
+]
 
 ADDRESS_BITS = 32
 WORD_BITS = 8 * WORD_BYTES
@@ -23,7 +32,7 @@ CONFIG_BITS = 32
 #: (pairs, count bits, value bits) of an RLC word of a tensor in DRAM: `docs/architecture.md`.
 RLC_PAIRS, RLC_COUNT_BITS, RLC_VALUE_BITS = 5, 4, 8
 #: Loop nests: levels of the iact reader, the post-processing reader and the output writer.
-IACT_LOOPS, POST_LOOPS, WRITER_LOOPS = 7, 7, 4
+IACT_LOOPS, POST_LOOPS, WRITER_LOOPS = 8, 7, 4
 #: Innermost loops of the iact reader that make one segment (pixel of the stride, word).
 SEGMENT_LOOPS = 2
 COUNT_BITS = 12
@@ -414,3 +423,21 @@ def _shape(shape: Any) -> Any:
     if isinstance(shape, int):
         return unsigned(shape)
     return shape
+
+
+def descriptor_values(layout: Any, packed: int) -> Any:
+    """Inverse of `descriptor_words`: nested dicts and lists of the fields of a packed descriptor."""
+    if isinstance(layout, data.ArrayLayout):
+        size = layout.size // layout.length
+        return [
+            descriptor_values(layout.elem_shape, packed >> (i * size) & ((1 << size) - 1))
+            for i in range(layout.length)
+        ]
+    if isinstance(layout, data.StructLayout):
+        return {
+            name: descriptor_values(field.shape, packed >> field.offset & ((1 << field.width) - 1))
+            for name, field in layout
+        }
+    shape = _shape(layout)
+    top = 1 << (shape.width - 1)
+    return packed - 2 * top if shape.signed and packed & top else packed
