@@ -21,7 +21,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
 from amaranth._toolchain.yosys import find_yosys
-from amaranth.back import rtlil
+from amaranth.back import rtlil  # type: ignore[attr-defined]
 from amaranth.hdl import ClockSignal, Elaboratable, Fragment, Instance, ResetSignal, Shape, Value
 from amaranth.hdl._ir import PortDirection
 from amaranth.hdl._xfrm import DomainRenamer, TransformedElaboratable
@@ -30,7 +30,10 @@ from amaranth.lib import data, wiring
 __all__ = ["emit", "emit_rtlil", "instance_counts"]
 
 #: Ports beyond the signature that a separately converted module may have.
-_CLOCK_PORTS = {"clk": lambda: ClockSignal("sync"), "rst": lambda: ResetSignal("sync")}
+_CLOCK_PORTS: dict[str, Callable[[], Value]] = {
+    "clk": lambda: ClockSignal("sync"),
+    "rst": lambda: ResetSignal("sync"),
+}
 
 _Ports = dict[str, tuple[Value, PortDirection]]
 
@@ -65,11 +68,11 @@ def _key(value: Any, depth: int = 0) -> Hashable:
         return (type(value), tuple((name, key(value.members[name])) for name in value.members))
     if isinstance(value, wiring.Member):
         content = value.signature if value.is_signature else value.shape
-        init = None if value.is_signature else repr(value.init)
+        init = None if value.is_signature else repr(getattr(value, "init", None))
         return (value.flow, value.dimensions, key(content), init)
     if isinstance(value, data.Layout):
-        fields = tuple((name, field.offset, key(field.shape)) for name, field in value)
-        return (type(value), value.size, fields)
+        parts = tuple((name, field.offset, key(field.shape)) for name, field in value)
+        return (type(value), Shape.cast(value).width, parts)
     if isinstance(value, Shape):
         return (Shape, value.width, value.signed)
     if isinstance(value, range):
@@ -98,7 +101,7 @@ def _own_attributes(value: object) -> dict[str, Any]:
     return {name: item for name, item in sorted(vars(value).items()) if name not in cached}
 
 
-def _component_key(component: wiring.Component) -> Hashable:
+def _component_key(component: "wiring.Component[Any]") -> Hashable:
     attributes = _own_attributes(component)
     for name in component.signature.members:
         attributes.pop(name, None)
@@ -108,7 +111,7 @@ def _component_key(component: wiring.Component) -> Hashable:
     return (type(component), _key(component.signature), _key(attributes))
 
 
-def _ports(component: wiring.Component) -> _Ports:
+def _ports(component: "wiring.Component[Any]") -> _Ports:
     ports: _Ports = {}
     for path, member, value in component.signature.flatten(component):
         if not isinstance(value, Value):
@@ -141,13 +144,13 @@ class _Sharing:
     def active(self) -> Iterator[None]:
         """Let elaboration go through this object."""
         original = Fragment.__dict__["get"]
-        Fragment.get = staticmethod(self._get)  # type: ignore[method-assign,assignment]
+        setattr(Fragment, "get", staticmethod(self._get))  # noqa: B010
         try:
             yield
         finally:
-            Fragment.get = original
+            setattr(Fragment, "get", original)  # noqa: B010
 
-    def convert(self, component: wiring.Component, name: str) -> set[str]:
+    def convert(self, component: "wiring.Component[Any]", name: str) -> set[str]:
         """Convert one component, its equal parts shared; return the names of its clock ports."""
         ports = _ports(component)
         fragment = self._elaborate(component, None)
@@ -180,7 +183,7 @@ class _Sharing:
                 self._plain -= 1
         return self._elaborate(obj, platform)
 
-    def _instance(self, component: wiring.Component, key: Hashable) -> Fragment:
+    def _instance(self, component: "wiring.Component[Any]", key: Hashable) -> Fragment:
         if key not in self._names:
             name = f"{_snake(type(component).__name__)}${len(self._names)}"
             # Claim the number first: converting the parts takes the next ones.
@@ -197,7 +200,7 @@ class _Sharing:
 # -- folding ------------------------------------------------------------------------------------
 
 _CELL = re.compile(r"^(\s+cell )\\(\S+)( .*)$")
-_PORT = re.compile(r"^  wire width \d+ (?:input|output|inout) \d+ .*\\(\S+)$")
+_PORT = re.compile(r"^(  wire width \d+ (?:input|output|inout) )\d+( .*\\(\S+))$")
 _PRIORITY = re.compile(r"^(\s+parameter (?:signed )?\\PRIORITY )32'([01]{32})$")
 _DROPPED = re.compile(r"^\s*attribute \\(generator|src|enum_base_type|enum_value_\S+) ")
 
@@ -232,11 +235,12 @@ class _Module:
                 attributes.append(line)
         for module in modules.values():
             module._number_priorities()
+            module._sort_ports()
         return modules
 
     def ports(self) -> list[str]:
         """Names of the ports."""
-        return [match[1] for line in self.body if (match := _PORT.match(line))]
+        return [match[3] for line in self.body if (match := _PORT.match(line))]
 
     def children(self) -> list[str]:
         """Types of the cells that are modules, in order, with repetitions."""
@@ -258,6 +262,27 @@ class _Module:
         for index, line in enumerate(self.body):
             if match := _PRIORITY.match(line):
                 self.body[index] = f"{match[1]}32'{rank[match[2]] & 0xFFFFFFFF:032b}"
+
+    def _sort_ports(self) -> None:
+        # Amaranth orders ports by the surroundings, so equal modules would differ in it.
+        ports: list[tuple[bool, str, list[str]]] = []
+        attributes: list[str] = []
+        others: list[str] = []
+        for line in self.body:
+            if line.startswith("  attribute "):
+                attributes.append(line)
+                continue
+            if match := _PORT.match(line):
+                name = match[3]
+                ports.append((name not in _CLOCK_PORTS, name, [*attributes, line]))
+            else:
+                others += [*attributes, line]
+            attributes = []
+        self.body = []
+        for number, (_, _, lines) in enumerate(sorted(ports)):
+            self.body += lines[:-1]
+            self.body.append(_PORT.sub(rf"\g<1>{number}\g<2>", lines[-1]))
+        self.body += others
 
 
 def _fold(text: str, top: str) -> str:
@@ -313,7 +338,7 @@ def _clean_name(name: str) -> str:
 # -- the two ways out ---------------------------------------------------------------------------
 
 
-def emit_rtlil(component: wiring.Component, name: str) -> str:
+def emit_rtlil(component: "wiring.Component[Any]", name: str) -> str:
     """Convert a component to RTLIL in which each distinct module appears once.
 
     Parameters
@@ -340,7 +365,7 @@ def emit_rtlil(component: wiring.Component, name: str) -> str:
     return _fold("\n".join(sharing.texts), name)
 
 
-def emit(component: wiring.Component, name: str) -> str:
+def emit(component: "wiring.Component[Any]", name: str) -> str:
     """Convert a component to Verilog in which each distinct module appears once.
 
     Stream and other interface ports become flat ports: ``iact__payload``, ``iact__valid``.
@@ -362,7 +387,7 @@ def emit(component: wiring.Component, name: str) -> str:
     ValueError
         A component uses a signal or a clock domain that does not come in through its ports.
     """
-    yosys = find_yosys(lambda version: version >= (0, 40))
+    yosys: Any = find_yosys(lambda version: version >= (0, 40))  # type: ignore[no-untyped-call]
     removed = "-remove generator -remove top -remove src"
     script = [
         f"read_rtlil <<rtlil\n{emit_rtlil(component, name)}\nrtlil",

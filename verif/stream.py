@@ -76,8 +76,9 @@ def pack(layout: Any, fields: Fields) -> int:
             raise ValueError(f"{value} does not fit {shape!r}")
         return value & ((1 << shape.width) - 1)
     if isinstance(fields, int):
-        if not 0 <= fields < 1 << found.size:
-            raise ValueError(f"{fields} does not fit {found.size} bits")
+        width = Shape.cast(found).width
+        if not 0 <= fields < 1 << width:
+            raise ValueError(f"{fields} does not fit {width} bits")
         return int(fields)
     items = fields.items() if isinstance(fields, Mapping) else enumerate(fields)
     result = 0
@@ -104,8 +105,7 @@ def unpack(layout: Any, bits: int) -> Any:
         return Const(bits, shape).value
     parts = {}
     for key, field in found:
-        width = Shape.cast(field.shape).width
-        parts[key] = unpack(field.shape, bits >> field.offset & ((1 << width) - 1))
+        parts[key] = unpack(field.shape, bits >> field.offset & ((1 << field.width) - 1))
     return list(parts.values()) if isinstance(found, data.ArrayLayout) else parts
 
 

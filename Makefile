@@ -1,0 +1,58 @@
+# Thin: every target calls Python. `make` alone lists the targets.
+
+CONFIG ?= demo
+SIM    ?= verilator
+SEED   ?= 1
+WAVES  ?=
+# Tests that `make sim` and `make test` run: a folder, a file, or a pytest name in quotes.
+TESTS  ?= tests
+VENV   ?= .venv
+JOBS   ?= 2
+
+PYTHON3 ?= python3
+BIN     := $(VENV)/bin
+PYTHON  := $(BIN)/python
+STAMP   := $(VENV)/.rowmesh-installed
+
+# The environment's tools come first: Verilator's makefile calls `python`.
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint rtl sim area bench clean
+
+help: ## list the targets
+	@echo "rowmesh: make <target> [CONFIG=$(CONFIG)] [SIM=$(SIM)] [SEED=$(SEED)] [WAVES=1] [TESTS=$(TESTS)]"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+
+setup: $(STAMP) ## make the virtual environment and check the machine's tools
+
+$(STAMP): pyproject.toml tools/setup.py
+	$(PYTHON3) tools/setup.py $(VENV)
+	@touch $@
+
+demo: $(STAMP) ## run a trained network on the generated RTL, image by image, against the golden model
+	$(PYTHON) -m rowmesh.gen.demo
+
+test: lint ## lint, then every test on both simulators
+	$(PYTHON) -m pytest -n $(JOBS) -rs $(TESTS)
+
+lint: $(STAMP) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+rtl: $(STAMP) ## write Verilog, register map and C header of CONFIG to build/rtl
+	$(BIN)/rowmesh generate --config $(CONFIG) -o build/rtl/$(basename $(notdir $(CONFIG)))
+
+sim: $(STAMP) ## run the cocotb benches on SIM with SEED; WAVES=1 writes FST files
+	ROWMESH_SIM=$(SIM) ROWMESH_SEED=$(SEED) WAVES=$(WAVES) \
+		$(PYTHON) -m pytest -n $(JOBS) -rs -m cocotb $(TESTS)
+
+area: $(STAMP) ## synthesize CONFIG and print its area by component
+	$(BIN)/rowmesh area --config $(CONFIG)
+
+bench: $(STAMP) ## measure
+	$(PYTHON) -m rowmesh.gen.bench
+
+clean: ## remove what was built, but for the virtual environment
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis
