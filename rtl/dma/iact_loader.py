@@ -1,0 +1,202 @@
+"""Fills an iact bank: one tile a descriptor."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from rowmesh.rtl.codec.rlc_decoder import RlcDecoder
+from rowmesh.rtl.config import WORD_BYTES, Config
+from rowmesh.rtl.control.agu import Agu
+from rowmesh.rtl.layouts import ADDRESS_BITS, FAULT_BITS, RLC_PAIRS, WORD_BITS, Layouts
+
+__all__ = ["IactLoader"]
+
+#: Width of ``8 n + 4``, whose fifth is the worst case of an RLC chunk of n words.
+_SLOT_BITS = 19
+
+
+class IactLoader(wiring.Component):
+    """Bring one tile into the bank: rows of DRAM words, plain or RLC coded, and a constant border.
+
+    Rows are requested ahead, even while the bank has no room for the tile. For a coded row all of
+    its slot is requested (``ceil(8 words / 5)`` words) and the rest dropped when it is decoded.
+
+    Parameters
+    ----------
+    config : Config
+        `glb_iact_bytes` gives the width of an address.
+
+    Attributes
+    ----------
+    desc : In(stream of `Layouts.iact_loader`)
+        A tile; taken when the one before is written. Rows and their number must fit the bank.
+    request : Out(stream of `Layouts.dma_request`), data : In(stream of 64), cancel : Out(1)
+        To the `ReadChannel`.
+    write : Out(stream of address, data)
+        Words of the tile to ascending addresses from `dest`.
+    tiles : In(4)
+        Tiles in the bank; right at the latest 2 cycles after `tile_written`.
+    tile_written : Out(1)
+        Pulse, the cycle after the last word: the tile is there.
+    busy : Out(1)
+        A tile is under way.
+    fault : Out(`Fault`)
+        `RLC_FORMAT`, until a reset.
+
+    Notes
+    -----
+    A word a cycle, also across rows (coded rows: see `RlcDecoder`); 4 cycles between tiles, 19
+    more before the first request of a coded one. Combinational from `data` to `write` and back.
+    """
+
+    def __init__(self, config: Config) -> None:
+        layouts = Layouts(config)
+        self.desc_layout = layouts.iact_loader
+        self.address_bits = layouts.iact_loader["dest"].width
+        entry = data.StructLayout({"address": self.address_bits, "data": WORD_BITS})
+        super().__init__(
+            {
+                "desc": In(stream.Signature(self.desc_layout)),
+                "request": Out(stream.Signature(layouts.dma_request)),
+                "data": In(stream.Signature(WORD_BITS)),
+                "cancel": Out(1),
+                "write": Out(stream.Signature(entry)),
+                "tiles": In(4),
+                "tile_written": Out(1),
+                "busy": Out(1),
+                "fault": Out(FAULT_BITS),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        job: Any = Signal(self.desc_layout)
+        m.submodules.decoder = decoder = RlcDecoder()
+        begin, asks = Signal(), Signal()
+        self._requests(m, job, begin, asks)
+
+        # -- where the next word goes
+        bits = self.address_bits + 1  # counts up to the bank's depth
+        address = Signal(self.address_bits)
+        col, row = Signal(bits), Signal(bits)
+        plane = Signal.like(job.planes)
+        width, height = Signal(bits), Signal(bits)
+        in_row, in_body = Signal(), Signal()
+        m.d.comb += [
+            width.eq(job.left + job.words + job.right),
+            height.eq(job.top + job.rows + job.bottom),
+            in_row.eq((row >= job.top) & (row < job.top + job.rows)),
+            in_body.eq(in_row & (col >= job.left) & (col < job.left + job.words)),
+        ]
+        row_ends = col + 1 == width
+        plane_ends = row_ends & (row + 1 == height)
+        tile_ends = plane_ends & (plane + 1 == job.planes)
+
+        # -- what goes there
+        entry: Any = self.write.payload
+        writing, moves = Signal(), Signal()
+        open_chunk = Signal()  # the decoder has the row's chunk
+        wanted = writing & in_body
+        m.d.comb += [
+            self.write.valid.eq(
+                writing & Mux(in_body, Mux(job.compressed, decoder.o.valid, self.data.valid), 1)
+            ),
+            entry.address.eq(address),
+            entry.data.eq(
+                Mux(
+                    in_body,
+                    Mux(job.compressed, decoder.o.payload, self.data.payload),
+                    job.pad.replicate(WORD_BYTES),
+                )
+            ),
+            moves.eq(self.write.valid & self.write.ready),
+            decoder.i.payload.eq(self.data.payload),
+            decoder.i.valid.eq(self.data.valid & job.compressed),
+            decoder.o.ready.eq(wanted & job.compressed & self.write.ready),
+            self.data.ready.eq(Mux(job.compressed, decoder.i.ready, wanted & self.write.ready)),
+            decoder.chunk.payload.eq(job.words),
+            decoder.chunk.valid.eq(
+                writing & in_row & job.compressed & (job.words != 0) & ~open_chunk
+            ),
+            self.cancel.eq(decoder.drained),
+            self.fault.eq(decoder.fault),
+        ]
+        with m.If(decoder.chunk.valid & decoder.chunk.ready):
+            m.d.sync += open_chunk.eq(1)
+        with m.If(moves):
+            m.d.sync += [address.eq(address + 1), col.eq(col + 1)]
+            with m.If(row_ends):
+                m.d.sync += [col.eq(0), row.eq(row + 1), open_chunk.eq(0)]
+            with m.If(plane_ends):
+                m.d.sync += [row.eq(0), plane.eq(plane + 1)]
+
+        with m.FSM(name="state") as state:
+            m.d.comb += self.busy.eq(~state.ongoing("IDLE"))
+            with m.State("IDLE"):
+                m.d.comb += self.desc.ready.eq(1)
+                m.d.sync += [job.eq(self.desc.payload), col.eq(0), row.eq(0), plane.eq(0)]
+                with m.If(self.desc.valid):
+                    m.next = "BEGIN"
+            with m.State("BEGIN"):
+                m.d.comb += begin.eq(1)
+                m.d.sync += address.eq(job.dest)
+                m.next = "WAIT"
+            with m.State("WAIT"), m.If(self.tiles < job.slots):
+                m.next = "WRITE"
+                with m.If((width == 0) | (height == 0) | (job.planes == 0)):
+                    m.next = "WRITTEN"
+            with m.State("WRITE"):
+                m.d.comb += writing.eq(1)
+                with m.If(moves & tile_ends):
+                    m.next = "WRITTEN"
+            with m.State("WRITTEN"):
+                m.d.comb += self.tile_written.eq(~asks)
+                with m.If(~asks):
+                    m.next = "IDLE"
+        return m
+
+    def _requests(self, m: Module, job: Any, begin: Signal, asks: Signal) -> None:
+        """Request the rows of the tile, from `begin` on; `asks` until the last is taken."""
+        loop = data.StructLayout({"count": job.rows.shape(), "stride": ADDRESS_BITS})
+        m.submodules.agu = agu = Agu(data.ArrayLayout(loop, 2), {"dram": ("stride", ADDRESS_BITS)})
+        words = Signal(_SLOT_BITS)  # of a row in DRAM
+        rest = Signal(range(RLC_PAIRS))
+        steps = Signal(range(_SLOT_BITS + 1))
+        waits, starts = Signal(), Signal()
+        loops: Any = agu.loops
+        base: Any = agu.base
+        request: Any = self.request.payload
+        m.d.comb += [
+            loops[0].count.eq(job.rows),
+            loops[0].stride.eq(job.row_stride),
+            loops[1].count.eq(job.planes),
+            loops[1].stride.eq(job.plane_stride),
+            base.dram.eq(job.base),
+            starts.eq(waits & (steps == 0)),
+            agu.start.eq(starts & (job.words != 0)),
+            asks.eq(waits | agu.busy),
+            self.request.valid.eq(agu.o.valid),
+            request.address.eq(agu.o.payload.address.dram),
+            request.words.eq(words),
+            agu.o.ready.eq(self.request.ready),
+        ]
+        # The slot of a coded row: 8 n + 4 divided by 5, a bit a cycle.
+        wider = Cat(words[-1], rest)
+        with m.If(steps != 0):
+            fits = wider >= RLC_PAIRS
+            m.d.sync += [
+                steps.eq(steps - 1),
+                words.eq(Cat(fits, words[:-1])),
+                rest.eq(Mux(fits, wider - RLC_PAIRS, wider)),
+            ]
+        with m.If(starts):
+            m.d.sync += waits.eq(0)
+        with m.If(begin):
+            m.d.sync += [
+                waits.eq(1),
+                rest.eq(0),
+                steps.eq(Mux(job.compressed, _SLOT_BITS, 0)),
+                words.eq(Mux(job.compressed, Cat(Const(RLC_PAIRS - 1, 3), job.words), job.words)),
+            ]

@@ -1,0 +1,184 @@
+"""Streams weight blocks from DRAM to a weight router."""
+
+from math import gcd
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from rowmesh.rtl.config import Config, bits_for
+from rowmesh.rtl.layouts import FAULT_BITS, WORD_BITS, Fault, Layouts
+
+__all__ = ["WeightLoader"]
+
+
+class WeightLoader(wiring.Component):
+    """Read a region of packed weight blocks `repeats` times and send the blocks.
+
+    A gearbox cuts the DRAM words into weight words (`weight_dense_word_bits` wide for a dense
+    region), from the low bits of the region's first word on, again at every repeat. The length
+    word before each block is checked and taken out. What is left of the region after `blocks`
+    blocks is dropped.
+
+    Parameters
+    ----------
+    config : Config
+        Widths of the weight words.
+
+    Attributes
+    ----------
+    desc : In(stream of `Layouts.weight_loader`)
+        A region; taken when the one before is sent.
+    request : Out(stream of `Layouts.dma_request`), data : In(stream of 64), ends : In(1),
+    cancel : Out(1)
+        To the `ReadChannel`.
+    weight : Out(stream of `Layouts.weight_beat`)
+        The words of the blocks; a raw word in the low bits.
+    busy : Out(1)
+        A region is under way.
+    fault : Out(`Fault`)
+        `WEIGHT_FORMAT`, until a reset: a block of no words or of more than a PE can hold, or a
+        region that ends within a block. Nothing moves then.
+
+    Notes
+    -----
+    3 cycles from a DRAM word to its weight word. A weight word a cycle as long as DRAM words come;
+    a cycle for each length word, 3 cycles between repeats. `weight` comes from registers.
+    Combinational from `data.valid` to `data.ready`.
+    """
+
+    def __init__(self, config: Config) -> None:
+        layouts = Layouts(config)
+        self.desc_layout = layouts.weight_loader
+        self.sparse_bits = config.weight_word_bits
+        self.dense_bits = config.weight_dense_word_bits
+        self.longest = config.weight_data_depth + config.weight_addr_depth
+        super().__init__(
+            {
+                "desc": In(stream.Signature(self.desc_layout)),
+                "request": Out(stream.Signature(layouts.dma_request)),
+                "data": In(stream.Signature(WORD_BITS)),
+                "ends": In(1),
+                "cancel": Out(1),
+                "weight": Out(stream.Signature(layouts.weight_beat)),
+                "busy": Out(1),
+                "fault": Out(FAULT_BITS),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        job: Any = Signal(self.desc_layout)  # `repeats` counts down
+        restarts, wanted = Signal(), Signal()
+        word, full, taken, exhausted = self._gearbox(m, job, restarts, wanted)
+
+        to_ask = Signal.like(job.repeats)
+        request: Any = self.request.payload
+        m.d.comb += [
+            self.request.valid.eq(to_ask != 0),
+            request.address.eq(job.base),
+            request.words.eq(job.words),
+        ]
+        with m.If(self.request.valid & self.request.ready):
+            m.d.sync += to_ask.eq(to_ask - 1)
+
+        left = Signal(bits_for(self.longest))  # words of the block
+        blocks = Signal.like(job.blocks)  # of this repeat
+        beat: Any = self.weight.payload
+        m.d.comb += [beat.word.eq(word), beat.last.eq(left == 1)]
+        with m.FSM(name="state") as state:
+            m.d.comb += self.busy.eq(~state.ongoing("IDLE"))
+            with m.State("IDLE"):
+                m.d.comb += [self.desc.ready.eq(1), restarts.eq(1)]
+                new: Any = self.desc.payload
+                m.d.sync += [job.eq(new), blocks.eq(new.blocks)]
+                with m.If(self.desc.valid & (new.blocks != 0) & (new.repeats != 0)):
+                    m.next = "LENGTH"
+                    with m.If(new.words == 0):
+                        m.d.sync += self.fault.eq(Fault.WEIGHT_FORMAT)
+                        m.next = "FAULT"
+                    with m.Else():
+                        m.d.sync += to_ask.eq(new.repeats)
+            with m.State("LENGTH"):
+                m.d.comb += [wanted.eq(1), taken.eq(full)]
+                m.d.sync += left.eq(word)
+                with m.If(full):
+                    m.next = "BLOCK"
+                    with m.If((word == 0) | (word > self.longest)):
+                        m.d.sync += self.fault.eq(Fault.WEIGHT_FORMAT)
+                        m.next = "FAULT"
+                with m.Elif(exhausted):
+                    m.d.sync += self.fault.eq(Fault.WEIGHT_FORMAT)
+                    m.next = "FAULT"
+            with m.State("BLOCK"):
+                m.d.comb += [
+                    wanted.eq(1),
+                    self.weight.valid.eq(full),
+                    taken.eq(full & self.weight.ready),
+                ]
+                with m.If(taken):
+                    m.d.sync += left.eq(left - 1)
+                    with m.If(beat.last):
+                        m.d.sync += blocks.eq(blocks - 1)
+                        m.next = "LENGTH"
+                        with m.If(blocks == 1):
+                            m.next = "REPEAT"
+                with m.Elif(exhausted):
+                    m.d.sync += self.fault.eq(Fault.WEIGHT_FORMAT)
+                    m.next = "FAULT"
+            with m.State("REPEAT"):
+                m.d.comb += [restarts.eq(1), self.cancel.eq(1)]
+                m.d.sync += [job.repeats.eq(job.repeats - 1), blocks.eq(job.blocks)]
+                m.next = "LENGTH"
+                with m.If(job.repeats == 1):
+                    m.next = "IDLE"
+            with m.State("FAULT"):
+                pass
+        return m
+
+    def _gearbox(
+        self, m: Module, job: Any, restarts: Signal, wanted: Signal
+    ) -> tuple[Signal, Signal, Signal, Signal]:
+        """Cut DRAM words into weight words.
+
+        Returns
+        -------
+        word, full, taken, exhausted
+            The next weight word and its valid and ready; no further one lies in the region.
+        """
+        unit = gcd(WORD_BITS, self.sparse_bits, self.dense_bits)
+        units = WORD_BITS // unit
+        word, full, taken, exhausted = (
+            Signal(self.sparse_bits, name="word"),
+            Signal(name="full"),
+            Signal(name="taken"),
+            Signal(name="exhausted"),
+        )
+        current, present = Signal(WORD_BITS), Signal()  # the DRAM word that is being cut
+        final = Signal()  # the region ends with it
+        at = Signal(range(units))  # its next unit
+        end = Signal(range(2 * units + 1))
+        beyond, finishes, cuts = Signal(), Signal(), Signal()
+        step = Mux(job.dense, self.dense_bits // unit, self.sparse_bits // unit)
+        shifted = Cat(current, self.data.payload) >> (at * unit)
+        cut = Mux(job.dense, shifted[: self.dense_bits], shifted[: self.sparse_bits])
+        m.d.comb += [
+            end.eq(at + step),
+            beyond.eq(end > units),
+            finishes.eq(end >= units),
+            cuts.eq(wanted & present & (~full | taken) & (~beyond | (self.data.valid & ~final))),
+            self.data.ready.eq(wanted & ~final & (~present | (cuts & finishes))),
+            exhausted.eq(final & ~full & (~present | beyond)),
+        ]
+        with m.If(taken):
+            m.d.sync += full.eq(0)
+        with m.If(cuts):
+            m.d.sync += [full.eq(1), word.eq(cut), at.eq(end)]
+            with m.If(finishes):
+                m.d.sync += [at.eq(end - units), present.eq(0)]
+        with m.If(self.data.valid & self.data.ready):
+            m.d.sync += [current.eq(self.data.payload), present.eq(1), final.eq(self.ends)]
+        with m.If(restarts):
+            m.d.sync += [full.eq(0), present.eq(0), final.eq(0), at.eq(0)]
+        return word, full, taken, exhausted
