@@ -6,11 +6,10 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from rowmesh.rtl.axi.signatures import burst_layout, write_beat_layout
 from rowmesh.rtl.codec.rlc_encoder import RlcEncoder
 from rowmesh.rtl.config import Config
 from rowmesh.rtl.control.agu import Agu
-from rowmesh.rtl.dma.write_channel import WriteChannel
+from rowmesh.rtl.dma.write_channel import run_word_layout
 from rowmesh.rtl.layouts import ADDRESS_BITS, WORD_BITS, Layouts
 
 __all__ = ["OutWriter"]
@@ -22,7 +21,7 @@ class OutWriter(wiring.Component):
     Parameters
     ----------
     config : Config
-        `axi_data_bits` is the width of a beat.
+        Gives the layouts.
 
     Attributes
     ----------
@@ -30,27 +29,26 @@ class OutWriter(wiring.Component):
         The runs; taken when the words of the one before are in.
     word : In(stream of 64)
         Output words, taken only while a descriptor runs.
-    burst : Out(stream of `burst_layout`), beat : Out(stream of `write_beat_layout`), done : In(1)
-        To the `AxiWriteMaster`.
+    request : Out(stream of `Layouts.dma_request`), data : Out(stream of `run_word_layout`)
+        To the `WriteChannel`.
     busy : Out(1)
-        A descriptor waits or runs, or a response is missing.
+        A descriptor waits or runs. Together with the channel's `busy`: until all responses are in.
 
     Notes
     -----
     A word a cycle (coded: see `RlcEncoder`), 2 cycles between runs, 3 between descriptors; a coded
-    run begins when the one before is in the buffer. `burst` and `beat` come from registers.
+    run begins when the one before is in the self. Combinational from `word` to `data` and back.
     """
 
     def __init__(self, config: Config) -> None:
-        self.config = config
-        self.desc_layout = Layouts(config).out_writer
+        layouts = Layouts(config)
+        self.desc_layout = layouts.out_writer
         super().__init__(
             {
                 "desc": In(stream.Signature(self.desc_layout)),
                 "word": In(stream.Signature(WORD_BITS)),
-                "burst": Out(stream.Signature(burst_layout())),
-                "beat": Out(stream.Signature(write_beat_layout(config))),
-                "done": In(1),
+                "request": Out(stream.Signature(layouts.dma_request)),
+                "data": Out(stream.Signature(run_word_layout())),
                 "busy": Out(1),
             }
         )
@@ -61,12 +59,9 @@ class OutWriter(wiring.Component):
         loops: Any = job.loops
         m.submodules.agu = agu = Agu(loops.shape(), {"dram": ("stride", ADDRESS_BITS)})
         m.submodules.encoder = encoder = RlcEncoder()
-        m.submodules.channel = channel = WriteChannel(self.config)
-        wiring.connect(m, channel.burst, wiring.flipped(self.burst))
-        wiring.connect(m, channel.beat, wiring.flipped(self.beat))
 
-        request: Any = channel.request.payload
-        run: Any = channel.data.payload
+        request: Any = self.request.payload
+        run: Any = self.data.payload
         plain: Any = encoder.i.payload
         coded: Any = encoder.o.payload
         base: Any = agu.base
@@ -82,15 +77,14 @@ class OutWriter(wiring.Component):
             plain.word.eq(self.word.payload),
             plain.last.eq(left == 1),
             encoder.i.valid.eq(self.word.valid & in_run & compressed),
-            encoder.o.ready.eq(channel.data.ready & compressed),
-            channel.data.valid.eq(Mux(compressed, encoder.o.valid, self.word.valid & in_run)),
+            encoder.o.ready.eq(self.data.ready & compressed),
+            self.data.valid.eq(Mux(compressed, encoder.o.valid, self.word.valid & in_run)),
             run.word.eq(Mux(compressed, coded.word, self.word.payload)),
             run.last.eq(Mux(compressed, coded.last, plain.last)),
-            self.word.ready.eq(in_run & Mux(compressed, encoder.i.ready, channel.data.ready)),
-            channel.done.eq(self.done),
+            self.word.ready.eq(in_run & Mux(compressed, encoder.i.ready, self.data.ready)),
         ]
         with m.FSM(name="state") as state:
-            m.d.comb += self.busy.eq(~state.ongoing("IDLE") | channel.busy | self.desc.valid)
+            m.d.comb += self.busy.eq(~state.ongoing("IDLE") | self.desc.valid)
             with m.State("IDLE"):
                 m.d.comb += self.desc.ready.eq(1)
                 m.d.sync += job.eq(self.desc.payload)
@@ -101,13 +95,13 @@ class OutWriter(wiring.Component):
                 m.next = "ADDRESS"
             with m.State("ADDRESS"):
                 m.d.comb += [
-                    channel.request.valid.eq(agu.o.valid),
-                    agu.o.ready.eq(channel.request.ready),
+                    self.request.valid.eq(agu.o.valid),
+                    agu.o.ready.eq(self.request.ready),
                 ]
                 m.d.sync += left.eq(job.words)
                 with m.If(~agu.busy):
                     m.next = "IDLE"
-                with m.Elif(channel.request.ready):
+                with m.Elif(self.request.ready):
                     m.d.sync += compressed.eq(job.compressed)
                     m.next = "RUN"
             with m.State("RUN"):
