@@ -1,0 +1,1 @@
+"""Post-processing: psums of the banks to bytes of the output tensor."""

@@ -86,9 +86,8 @@ class ParamMemory(wiring.Component):
         depth = (1 << self.address_bits) + self.pairs
         lane_bits = bits_for(PSUM_LANES - 1)
         for lane in range(PSUM_LANES):
-            m.submodules[f"lane_{lane}"] = mem = memory.Memory(
-                shape=self.param_layout, depth=depth, init=[]
-            )
+            mem: Any = memory.Memory(shape=self.param_layout, depth=depth, init=[])
+            m.submodules[f"lane_{lane}"] = mem
             write = mem.write_port()
             read = mem.read_port()
             m.d.comb += [

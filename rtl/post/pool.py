@@ -33,8 +33,8 @@ class Pool(wiring.Component):
     -----
     The running maximum of a word's four pairs goes round a shift register of four places.
     Latency 1 cycle from a window's last pair; one pair a cycle, as long as every word is taken
-    within the time of four pairs. Cuts every path: `i.ready` is low only when the window's last pair
-    waits while the word before has not been taken.
+    within the time of four pairs. Cuts every path: `i.ready` is low only when the window's last
+    pair waits while the word before has not been taken.
     """
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from rowmesh.rtl.control.agu import Agu
 from rowmesh.rtl.layouts import WORD_BITS, Layouts
 from rowmesh.rtl.post.param_memory import ParamMemory, param_entry
 from rowmesh.rtl.post.pool import Pool
-from rowmesh.rtl.post.requantize import Requantize
+from rowmesh.rtl.post.requantize import Requantize, requantize_latency
 
 __all__ = ["Post"]
 
@@ -64,7 +64,7 @@ class Post(wiring.Component):
         self.config = config
         self.layouts = layouts = Layouts(config)
         #: Stages of a lane, and cycles from a window's last psum word until `word.valid`.
-        self.lane_latency = Requantize(config).latency
+        self.lane_latency = requantize_latency(config)
         self.latency = 2 + self.lane_latency
         banks = config.pe_cols
         super().__init__(

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from rowmesh.rtl.config import Config
 from rowmesh.rtl.layouts import BIAS_BITS, MULTIPLIER_BITS, SHIFT_BITS, Layouts
 
-__all__ = ["VALUE_BITS", "Requantize"]
+__all__ = ["VALUE_BITS", "Requantize", "requantize_latency"]
 
 #: Width of the zero point, of the limits and of a clamped value.
 VALUE_BITS = 10
@@ -19,13 +19,22 @@ SPLIT_BITS = 17
 KEEP_BITS = VALUE_BITS + 1
 
 
+def requantize_latency(config: Config) -> int:
+    """Stages of `Requantize`.
+
+    Bias, (left shift), products, middle, sum, (high), coarse, fine, add, clamp; in brackets: those
+    of double rounding only.
+    """
+    return 10 if config.rounding == "double" else 8
+
+
 class Requantize(wiring.Component):
     """``clamp(zero_point + requantize(psum + bias))``, one a cycle, exact.
 
     ``single``: ``(acc * M + 2^(n-1)) >> n``. ``double``: gemmlowp's saturating rounding doubling
     high multiply, then the rounding divide by ``2^(n - 31)``, as TFLite's
-    ``MultiplyByQuantizedMultiplier``; for ``n < 31`` acc is first shifted left by ``31 - n``. TFLite
-    leaves an int32 overflow of acc or of that shift undefined; here both saturate.
+    ``MultiplyByQuantizedMultiplier``; for ``n < 31`` acc is first shifted left by ``31 - n``.
+    TFLite leaves an int32 overflow of acc or of that shift undefined; here both saturate.
 
     Parameters
     ----------
@@ -46,16 +55,15 @@ class Requantize(wiring.Component):
     Notes
     -----
     Latency `latency` cycles of `enable`. The product is four 17-bit partial products, registered,
-    and two adders, each in a stage of its own. Rounding needs no wide adder: half an ulp is added by
-    adding the bit below. The right shift keeps only what can lie between the limits; what it drops
-    on the left says whether the value is past one of them.
+    and two adders, each in a stage of its own. Rounding needs no wide adder: half an ulp is added
+    by adding the bit below. The right shift keeps only what can lie between the limits; what it
+    drops on the left says whether the value is past one of them.
     """
 
     def __init__(self, config: Config) -> None:
         self.double = config.rounding == "double"
         self.psum_bits = config.psum_bits
-        #: Stages: bias, (left shift), products, middle, sum, (high), coarse, fine, add, clamp.
-        self.latency = 10 if self.double else 8
+        self.latency = requantize_latency(config)
         value = signed(VALUE_BITS)
         super().__init__(
             {
@@ -100,7 +108,7 @@ class Requantize(wiring.Component):
         return register
 
     def _shift_left(self, m: Module, acc: Any, multiplier: Any, shift: Any) -> tuple[Any, Any, Any]:
-        """acc in int32, shifted left by 31 - n, saturating; the right shift n - 31 remains."""
+        """Shift acc left by 31 - n, saturating at int32; the right shift n - 31 remains."""
         left = Signal(5)
         m.d.comb += left.eq(Mux(shift < 31, ~shift[:5], 0))  # 31 - n, of five bits
         negative = acc[-1]
