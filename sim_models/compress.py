@@ -121,8 +121,9 @@ def rlc_encode(values: Sequence[int] | NDArray[Any]) -> list[int]:
     """Compress a chunk of bytes into 64-bit words for DRAM.
 
     A word holds up to `RLC_PAIRS` pairs, pair i in bits ``[12*i +: 12]`` (value in the low eight
-    as two's complement, count above), and the number of valid pairs in bits ``[60 +: 4]``. Only
-    the last word of a chunk may hold fewer than five; a chunk of zeros is one word with none.
+    as two's complement, count above), and the number of valid pairs in bits ``[60 +: 4]``. A chunk
+    ends with its first word of fewer than five pairs, or when a pair says its last byte; where
+    neither would happen an empty word follows. So n bytes take at most ``ceil(n / 5)`` words.
 
     Parameters
     ----------
@@ -137,9 +138,11 @@ def rlc_encode(values: Sequence[int] | NDArray[Any]) -> list[int]:
     if not len(values):
         return []
     pairs = csc_segment((int(value) for value in values), RLC_COUNT_BITS)
+    full = len(pairs) // RLC_PAIRS
+    exact = full * RLC_PAIRS == len(pairs) and values[-1] != 0
     words = []
-    for start in range(0, max(1, len(pairs)), RLC_PAIRS):
-        group = pairs[start : start + RLC_PAIRS]
+    for index in range(full + (not exact)):
+        group = pairs[index * RLC_PAIRS : (index + 1) * RLC_PAIRS]
         word = len(group) << _RLC_VALID_AT
         for i, (count, value) in enumerate(group):
             word |= (count << 8 | value & 0xFF) << (_RLC_PAIR_BITS * i)
@@ -150,22 +153,33 @@ def rlc_encode(values: Sequence[int] | NDArray[Any]) -> list[int]:
 def rlc_decode(words: Sequence[int], n_bytes: int) -> list[int]:
     """Decompress one chunk into `n_bytes` signed bytes (-128..127).
 
+    Words after the chunk's end, as a slot in DRAM has them, are not looked at.
+
     Raises
     ------
     ValueError
-        A word of an impossible number of pairs, a short word before the last, no word for a
-        chunk that is not empty, or a count past the end.
+        A word of an impossible number of pairs, a count past the end, or no end of the chunk.
     """
-    if bool(words) != bool(n_bytes):
-        raise ValueError(f"{len(words)} RLC words for a chunk of {n_bytes} bytes")
-    pairs: list[Pair] = []
+    out = [0] * n_bytes
+    at = 0
     for index, word in enumerate(words):
+        if at == n_bytes:
+            return out
         valid = word >> _RLC_VALID_AT
-        short = valid < RLC_PAIRS and index < len(words) - 1
-        if valid > RLC_PAIRS or short or (valid == 0 and index):
+        if valid > RLC_PAIRS:
             raise ValueError(f"RLC word {index}: {valid} valid pairs")
         for i in range(valid):
             pair = word >> (_RLC_PAIR_BITS * i)
-            value = pair & 0xFF
-            pairs.append((pair >> 8 & 0xF, value - 256 if value > 127 else value))
-    return csc_expand(pairs, n_bytes)
+            count, value = pair >> 8 & 0xF, pair & 0xFF
+            at += count
+            if at >= n_bytes:
+                raise ValueError(
+                    f"RLC word {index}: count {count} goes past the end ({n_bytes} values)"
+                )
+            out[at] = value - 256 if value > 127 else value
+            at += 1
+        if valid < RLC_PAIRS:
+            return out
+    if at < n_bytes:
+        raise ValueError(f"{len(words)} RLC words have no end of the chunk of {n_bytes} bytes")
+    return out

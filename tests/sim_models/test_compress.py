@@ -59,21 +59,27 @@ def test_csc_and_beats_round_trip(values: list[int], count_bits: int) -> None:
 def test_rlc_round_trip(values: list[int]) -> None:
     words = rlc_encode(values)
     assert all(0 <= word < 1 << 64 for word in words)
+    assert len(words) <= -(-len(values) // 5)
     assert rlc_decode(words, len(values)) == values
+    slot = [*words, 15 << 60]  # what lies behind the chunk is not looked at
+    assert rlc_decode(slot, len(values)) == values
 
 
 def test_rlc_vectors() -> None:
     assert rlc_encode([0] * 7) == [0]
     assert rlc_encode([0, -1]) == [1 << 60 | 0x1FF]
-    assert rlc_encode([1] * 6) == [5 << 60 | 0x001001001001001, 1 << 60 | 0x001]
+    full = 5 << 60 | 0x001001001001001
+    assert rlc_encode([1] * 6) == [full, 1 << 60 | 0x001]
+    assert rlc_encode([1] * 5) == [full]
+    assert rlc_encode([1] * 5 + [0]) == [full, 0], "zeros at the end: an empty word ends the chunk"
 
 
 @pytest.mark.parametrize(
     ("words", "length", "message"),
     [
-        ([], 4, "0 RLC words for a chunk of 4 bytes"),
+        ([], 4, "0 RLC words have no end of the chunk of 4 bytes"),
+        ([5 << 60], 8, "1 RLC words have no end of the chunk of 8 bytes"),
         ([6 << 60], 4, "word 0: 6 valid pairs"),
-        ([1 << 60 | 1, 1 << 60 | 1], 4, "word 0: 1 valid pairs"),
         ([1 << 60 | 0x401], 4, "count 4 goes past the end"),
         ([5 << 60], 4, "past the end"),
     ],
