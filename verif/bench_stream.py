@@ -22,6 +22,9 @@ async def passes_unchanged(dut: Any, i_stall: float, o_stall: float) -> None:
     await reset(dut)
     width = len(dut.i__payload)
     payloads = [random.getrandbits(width) for _ in range(300)]
+    if record := os.environ.get("BENCH_STREAM_RECORD"):
+        with open(record, "a", encoding="utf-8") as file:
+            file.write(f"{payloads}\n")
     # A deliberate fault, for the test of the bench itself.
     expected = list(payloads)
     if os.environ.get("BENCH_STREAM_FAULT"):

@@ -427,7 +427,8 @@ def build_verilator_library(
 ) -> Path:
     """Build a shared library from Verilog and a C++ harness.
 
-    The harness includes ``V<top>.h`` and exports what it wants as ``extern "C"``.
+    The harness includes ``V<top>.h`` and exports what it wants as ``extern "C"``. Verilator writes
+    a double underscore as ``___05F`` in C++: port ``i__valid`` is the member ``i___05Fvalid``.
 
     Parameters
     ----------
