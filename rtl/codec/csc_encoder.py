@@ -63,7 +63,7 @@ class CscEncoder(wiring.Component):
         if word_bytes < 2 or word_bytes & (word_bytes - 1):
             raise ValueError(f"word_bytes = {word_bytes}: must be a power of two, 2 or more")
         low = max(count_bits, word_bytes.bit_length()) + 1
-        if not 0 <= count_bits or run_bits < low:
+        if count_bits < 0 or run_bits < low:
             raise ValueError(f"run_bits = {run_bits}: must be {low} or more")
         self.value_bits = value_bits
         self.count_bits = count_bits
