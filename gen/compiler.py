@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.graph import Graph, Node
@@ -17,7 +16,6 @@ from rowmesh.gen.mapping import Mapping, best_mapping
 from rowmesh.gen.program import Program
 from rowmesh.gen.schedule import LayerMemory, LayerSchedule, Region, block_matrix
 from rowmesh.gen.tensors import Feature
-from rowmesh.gen.tiling import phases
 from rowmesh.rtl.config import WORD_BYTES, Config
 from rowmesh.rtl.layouts import PARAM_WORDS, RLC_PAIRS
 from rowmesh.sim_models.compress_weights import weight_block
@@ -123,8 +121,12 @@ class Compiled:
             ],
             "features": {name: dataclasses.asdict(f) for name, f in self.features.items()},
             "operators": [
-                {"name": p.node.name, "operator": str(p.node.op), "where": p.where,
-                 "reason": p.reason}
+                {
+                    "name": p.node.name,
+                    "operator": str(p.node.op),
+                    "where": p.where,
+                    "reason": p.reason,
+                }
                 for p in self.placements
             ],
         }
@@ -276,9 +278,7 @@ def compile_graph(
         task = lower_node(graph, placed, feature(node.inputs[0]), feature(last.outputs[0]))
         found[node.name] = best_mapping(config, task)
         mapping, cycles, limit = found[node.name]
-        progress(
-            f"{node.name}: {mapping.describe()}: {cycles:.0f} cycles predicted, limit {limit}"
-        )
+        progress(f"{node.name}: {mapping.describe()}: {cycles:.0f} cycles predicted, limit {limit}")
 
     # Pass 2: addresses; features first, so that one limit protects everything else.
     memory = _Memory()
@@ -310,9 +310,7 @@ def compile_graph(
         layer = CompiledLayer(mapping, cycles, limit, last.outputs)
         weights = _weights(mapping, memory)
         params = memory.place(_params(mapping))
-        schedule = LayerSchedule(
-            mapping, LayerMemory(task.input, task.output, weights, params)
-        )
+        schedule = LayerSchedule(mapping, LayerMemory(task.input, task.output, weights, params))
         pending.append((layer, schedule))
     flush()
     return Compiled(
@@ -320,8 +318,11 @@ def compile_graph(
         config=config,
         placements=tuple(placements),
         steps=tuple(steps),
-        features={name: features[alias.get(name, name)] for name in (*features, *alias)
-                  if alias.get(name, name) in features},
+        features={
+            name: features[alias.get(name, name)]
+            for name in (*features, *alias)
+            if alias.get(name, name) in features
+        },
         image=memory.image(),
         write_limit=write_limit,
     )
@@ -364,7 +365,10 @@ def _choose_codec(features: dict[str, Feature], mappings: list[Mapping]) -> None
             if name == task.output.name:
                 whole &= mapping.width == task.used_size[1]
             if name == task.input.name:
-                whole &= task.input.width == item.width and mapping.width == task.conv_size[1]
+                # Not when the last columns are never read, nor as a flat input of another width.
+                reach = mapping.input_width(mapping.width) - task.pad[1]
+                whole &= task.input.width == item.width <= reach
+                whole &= mapping.width == task.used_size[1]
         # Half of the values behind a ReLU are taken to be zero; padding channels all are.
         density = (0.5 if item.stored_zero == 0 else 1.0) * item.channels / item.planes / WORD_BYTES
         if whole and WORD_BYTES * density / RLC_PAIRS < _CODEC_GAIN:

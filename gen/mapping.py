@@ -196,7 +196,7 @@ class Mapping:
     def input_width(self, width: int) -> int:
         """Input pixels of a row of a tile."""
         taps = self.task.weights.shape[2]
-        return (width - 1) * self.task.stride[1] + (taps - 1) * self.task.dilation[1] + 1
+        return (width - 1) * self.task.stride[1] + (int(taps) - 1) * self.task.dilation[1] + 1
 
     @cached_property
     def tile_words(self) -> int:
@@ -310,7 +310,7 @@ def _candidates(config: Config, task: ConvTask) -> Iterator[Mapping]:
 
 def _fits(mapping: Mapping, words: NDArray[np.int64]) -> bool:
     """Whether every capacity of the machine is kept."""
-    config, task = mapping.config, mapping.task
+    config = mapping.config
     slots = mapping.output_slots * mapping.output_cols * mapping.m0
     retained = (mapping.segments - 1) * mapping.segment_words
     psums = mapping.rows * mapping.width * mapping.m0
@@ -325,7 +325,6 @@ def _fits(mapping: Mapping, words: NDArray[np.int64]) -> bool:
         and int(words.sum(axis=-1).max()) <= config.weight_data_depth
         and psums <= config.glb_psum_count
         and not (mapping.chained and config.pe_rows > config.glb_iact_banks)
-        and task.pad[1] <= 255
         and mapping.tile_words <= config.glb_iact_words
     )
 
@@ -344,7 +343,7 @@ def predicted_cycles(
     density : float
         Part of the iacts that is not zero.
     """
-    config, task = mapping.config, mapping.task
+    config = mapping.config
     windows = mapping.rows * mapping.width
     groups, passes = mapping.groups, mapping.passes
     block_words = words.sum(axis=-1)
@@ -367,11 +366,7 @@ def predicted_cycles(
         * mapping.spatial_cols
         * max(mapping.pixels * -(-mapping.c0 // WORD_BYTES), lookups),
         "weight NoC": blocks * mapping.output_cols * load,
-        "psum NoC": (1 if mapping.in_pe else passes)
-        * groups
-        * windows
-        * mapping.m0
-        / PSUM_LANES,
+        "psum NoC": (1 if mapping.in_pe else passes) * groups * windows * mapping.m0 / PSUM_LANES,
         "post": groups
         * windows
         * mapping.m0
@@ -394,11 +389,7 @@ def _dram_words(mapping: Mapping, blocks: int, load: float) -> float:
     pool = task.pool[0] * task.pool[1]
     outputs = mapping.rows * mapping.width * mapping.spatial_cols * mapping.slot_outputs
     weights = blocks * mapping.output_cols * mapping.pe_rows * load * weight_sources
-    return (
-        iacts
-        + weights * config.weight_word_bits / 64
-        + clusters * outputs / (pool * WORD_BYTES)
-    )
+    return iacts + weights * config.weight_word_bits / 64 + clusters * outputs / (pool * WORD_BYTES)
 
 
 def best_mapping(config: Config, task: ConvTask) -> tuple[Mapping, float, str]:

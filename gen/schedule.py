@@ -83,8 +83,11 @@ class LayerSchedule:
         self.memory = memory
         self.phases = phases(mapping)
         self.layouts = Layouts(self.config)
-        self.places = [self._place(y, x) for y in range(self.config.cluster_rows)
-                       for x in range(self.config.cluster_cols)]
+        self.places = [
+            self._place(y, x)
+            for y in range(self.config.cluster_rows)
+            for x in range(self.config.cluster_cols)
+        ]
         self.rounds = [tiles for phase in self.phases for tiles in phase.rounds]
         self.last_round = {
             slot: max((i for i, tiles in enumerate(self.rounds) if tiles[slot]), default=-1)
@@ -112,8 +115,7 @@ class LayerSchedule:
         """What may be sent while the layer before still runs: no activation is read."""
         loaders: Descriptors = {
             (p.y, p.x, 0): {
-                "base": self.memory.params
-                + p.outputs * self.mapping.slot_outputs * 2 * WORD_BYTES,
+                "base": self.memory.params + p.outputs * self.mapping.slot_outputs * 2 * WORD_BYTES,
                 "channels": self.mapping.slot_outputs,
             }
             for p in self.places
@@ -158,7 +160,11 @@ class LayerSchedule:
         out: dict[Unit, Descriptors] = {
             unit: {}
             for unit in (
-                Unit.PSUM_BANK, Unit.PSUM_ROUTER, Unit.PE, Unit.WEIGHT_ROUTER, Unit.IACT_ROUTER,
+                Unit.PSUM_BANK,
+                Unit.PSUM_ROUTER,
+                Unit.PE,
+                Unit.WEIGHT_ROUTER,
+                Unit.IACT_ROUTER,
                 Unit.WEIGHT_LOADER,
             )
         }
@@ -326,16 +332,17 @@ class LayerSchedule:
         right = min(width - left, max(0, first_col + width - feature.width))
         inside = (rows - top - bottom, width - left - right)
         count, words = len(planes), inside[1]
-        row = first_row + top
-        base = feature.address + planes[0] * feature.plane_stride + row * feature.row_stride
-        base += 0 if feature.compressed else (first_col + left) * WORD_BYTES
+        base = feature.address + planes[0] * feature.plane_stride
+        if inside[0] and inside[1]:  # else all of the tile is border
+            base += (first_row + top) * feature.row_stride
+            base += 0 if feature.compressed else (first_col + left) * WORD_BYTES
         plain = not feature.compressed and not (top or bottom or left or right)
         if plain and words == feature.width:
             # Rows, and then planes, that follow each other in DRAM are one long row.
             words, inside = words * inside[0], (1, words)
             if feature.plane_stride == words * WORD_BYTES:
                 words, count = words * count, 1
-        if feature.compressed and words != feature.width:
+        if feature.compressed and inside[0] and words not in (0, feature.width):
             raise RowmeshError(f"layer {task.name}: a compressed row must be read as a whole")
         return {
             "base": base,
@@ -416,9 +423,7 @@ class LayerSchedule:
             "low": task.low,
             "high": task.high,
             "pool": pool_y * pool_x,
-            "release": int(
-                number == self.last_round[place.space] and group == m.groups - 1
-            ),
+            "release": int(number == self.last_round[place.space] and group == m.groups - 1),
             "loops": [
                 {"count": n, "psum_stride": s if n > 1 else 0, "param_stride": q if n > 1 else 0}
                 for n, s, q in loops

@@ -15,8 +15,8 @@ __all__ = ["ConvTask"]
 class ConvTask:
     """A convolution, its requantization and a fused maximum pooling, in stored numbers.
 
-    A fully connected layer is a 1x1 convolution over a 1x1 image whose channels are the bytes of its
-    input tensor as they lie in DRAM.
+    A fully connected layer is a 1x1 convolution over a 1x1 image whose channels are the bytes
+    of its input tensor as they lie in DRAM.
 
     Parameters
     ----------

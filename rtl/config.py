@@ -159,7 +159,7 @@ class Config:
         length_bits = bits_for(self.weight_data_depth + self.weight_addr_depth)
         if length_bits > self.weight_dense_word_bits:
             raise ValueError(
-                f"weight_data_depth = {self.weight_data_depth}: a block length of {length_bits} bits "
+                f"weight_data_depth = {self.weight_data_depth}: a block length of {length_bits} b "
                 f"must fit macs_per_pe x weight_bits = {self.weight_dense_word_bits}"
             )
 

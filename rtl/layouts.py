@@ -131,9 +131,7 @@ class Layouts:
     @cached_property
     def iact_beat(self) -> data.StructLayout:
         """Two pairs of a segment; an empty second half has value 0. `last` ends the segment."""
-        return data.StructLayout(
-            {"pairs": data.ArrayLayout(self.iact_pair, IACT_PAIRS), "last": 1}
-        )
+        return data.StructLayout({"pairs": data.ArrayLayout(self.iact_pair, IACT_PAIRS), "last": 1})
 
     @cached_property
     def weight_pair(self) -> data.StructLayout:
@@ -168,9 +166,7 @@ class Layouts:
     @cached_property
     def instruction(self) -> data.StructLayout:
         """One 64-bit program word."""
-        return data.StructLayout(
-            {"data": CONFIG_BITS, "go": 8, "index": 8, "unit": 8, "opcode": 8}
-        )
+        return data.StructLayout({"data": CONFIG_BITS, "go": 8, "index": 8, "unit": 8, "opcode": 8})
 
     @cached_property
     def config_write(self) -> data.StructLayout:
@@ -293,7 +289,7 @@ class Layouts:
 
     @cached_property
     def weight_loader(self) -> data.StructLayout:
-        """`blocks` weight blocks that lie packed in `words` DRAM words, streamed `repeats` times."""
+        """`blocks` blocks that lie packed in `words` DRAM words, streamed `repeats` times."""
         return data.StructLayout(
             {"base": ADDRESS_BITS, "words": 24, "blocks": 24, "repeats": 16, "dense": 1}
         )
@@ -411,12 +407,12 @@ def _pack(layout: Any, value: Any, path: str) -> int:
             for name, field in layout
         )
     shape = _shape(layout)
-    number = int(value)
+    width, number = int(shape.width), int(value)
     low = -(1 << (shape.width - 1)) if shape.signed else 0
     high = (1 << (shape.width - shape.signed)) - 1
     if not low <= number <= high:
         raise ValueError(f"{path} = {number}: must be within {low}..{high}")
-    return number & ((1 << shape.width) - 1)
+    return number & ((1 << width) - 1)
 
 
 def _shape(shape: Any) -> Any:
@@ -426,7 +422,7 @@ def _shape(shape: Any) -> Any:
 
 
 def descriptor_values(layout: Any, packed: int) -> Any:
-    """Inverse of `descriptor_words`: nested dicts and lists of the fields of a packed descriptor."""
+    """Inverse of `descriptor_words`: nested dicts and lists of a packed descriptor's fields."""
     if isinstance(layout, data.ArrayLayout):
         size = layout.size // layout.length
         return [

@@ -193,8 +193,10 @@ class ProgramModel:
         if not compressed:
             return self._words(address, words)
         raw = self.memory[address:].view()
-        chunk = [int.from_bytes(raw[8 * k : 8 * k + 8].tobytes(), "little")
-                 for k in range(words * 8 // 5 + 2)]
+        chunk = [
+            int.from_bytes(raw[8 * k : 8 * k + 8].tobytes(), "little")
+            for k in range(words * 8 // 5 + 2)
+        ]
         return np.asarray(rlc_decode(chunk, words * WORD_BYTES), np.int64).astype(np.uint8)
 
     def _iact_reader(self, d: dict[str, Any], y: int, x: int, i: int) -> Process:
@@ -321,8 +323,9 @@ class ProgramModel:
         table = self._words(d["base"], 2 * d["channels"]).view(np.uint64).reshape(-1, 2)
         bias = (table[:, 0] & np.uint64(0xFFFFFFFF)).astype(np.uint32).view(np.int32)
         multiplier = (table[:, 0] >> np.uint64(32)).astype(np.int64)
-        self._give((bias.astype(np.int64), multiplier, table[:, 1].astype(np.int64)),
-                   "params", y, x)
+        self._give(
+            (bias.astype(np.int64), multiplier, table[:, 1].astype(np.int64)), "params", y, x
+        )
         yield
 
     def _post(self, d: dict[str, Any], y: int, x: int, i: int) -> Process:

@@ -7,13 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rowmesh.gen.errors import RowmeshError
-from rowmesh.gen.generate import generate_verilog
+from rowmesh.gen.generate import TOP
+from rowmesh.gen.verilog import emit
 from rowmesh.rtl.config import Config
+from rowmesh.rtl.top import Top
 from rowmesh.verif.simulator import build_directory, build_verilator_library
 
 __all__ = ["FastMachine", "build_library"]
 
-TOP = "rowmesh"
 _SIGNATURES = {
     "rowmesh_new": (ctypes.c_void_p, [ctypes.c_size_t, ctypes.c_uint, ctypes.c_double]),
     "rowmesh_free": (None, [ctypes.c_void_p]),
@@ -33,7 +34,7 @@ def build_library(config: Config) -> Path:
     work = build_directory() / "fast" / f"{config.hash:08x}"
     work.mkdir(parents=True, exist_ok=True)
     verilog = work / f"{TOP}.v"
-    verilog.write_text(generate_verilog(config, TOP), encoding="utf-8")
+    verilog.write_text(emit(Top(config), TOP), encoding="utf-8")
     masters = " ".join(f"X({i})" for i in range(config.axi_masters))
     (work / "masters.h").write_text(
         f"#define MASTERS(X) {masters}\n#define BEAT_BYTES {config.axi_data_bits // 8}\n",
