@@ -16,6 +16,9 @@ from rowmesh.rtl.layouts import BIAS_BITS
 
 __all__ = ["Placement", "lower_node", "place_operators", "stored_offset"]
 
+#: Rows or columns of padding on one side, as the iact loader counts them.
+_MOST_PADDING = 255
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -110,6 +113,10 @@ def lower_node(graph: Graph, placed: Placement, source: Feature, target: Feature
     shape = graph.tensors[node.outputs[0]].shape
     if node.op is Op.CONV:
         attrs = node.attrs_as(ConvAttrs)
+        if max(attrs.pads) > _MOST_PADDING:
+            raise RowmeshError(
+                f"{node.op} {node.name!r}: padding {max(attrs.pads)} exceeds {_MOST_PADDING}"
+            )
         stride, dilation = attrs.strides, attrs.dilations
         pad = (attrs.pads[0], attrs.pads[2])
         conv_size = (int(shape[1]), int(shape[2]))

@@ -254,13 +254,23 @@ class _Columns:
             shape = (-1, m0, taps, padded.shape[2] // s0, s0, padded.shape[3] // c0, c0)
             split = padded.reshape(shape)
             if self.config.sparse:
-                nonzeros = split.sum(axis=1)
+                pairs = _pairs(split, self.config.max_run)
             else:
-                nonzeros = np.full((split.shape[0], *split.shape[2:]), m0)
-            words = -(-nonzeros // self.config.macs_per_pe)
+                pairs = np.full((split.shape[0], *split.shape[2:]), m0)
+            words = -(-pairs // self.config.macs_per_pe)
             parts = words.transpose(0, 1, 2, 4, 3, 5)
             self.known[key] = parts.reshape(*parts.shape[:4], s0 * c0).astype(np.int64)
         return self.known[key]
+
+
+def _pairs(filled: NDArray[np.bool_], max_run: int) -> NDArray[np.int64]:
+    """(count, value) pairs of columns: axis 1 is the position, True where the value is not zero."""
+    index = np.arange(1, filled.shape[1] + 1).reshape(1, -1, *[1] * (filled.ndim - 2))
+    before = np.maximum.accumulate(np.where(filled, index, 0), axis=1)
+    before = np.concatenate([np.zeros_like(before[:, :1]), before[:, :-1]], axis=1)
+    # A run of zeros that one count cannot say takes explicit zeros.
+    pairs: NDArray[np.int64] = np.where(filled, 1 + (index - before - 1) // (max_run + 1), 0)
+    return pairs.sum(axis=1)
 
 
 def _divisors(number: int) -> list[int]:

@@ -100,7 +100,7 @@ class Feature:
         if self.compressed:
             slots = np.frombuffer(memory, np.uint64).reshape(-1, self.row_words)
             rows = [rlc_decode([int(w) for w in slot], self.width * WORD_BYTES) for slot in slots]
-            blocked = np.asarray(rows, np.uint8)
+            blocked = np.asarray(rows, np.int16).astype(np.uint8)
         else:
             blocked = np.frombuffer(memory, np.uint8)
         blocked = blocked.reshape(self.planes, self.height, self.width, WORD_BYTES)
