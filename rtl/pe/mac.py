@@ -1,0 +1,185 @@
+"""The multipliers of a PE, and where their products belong."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from rowmesh.rtl.config import Config, bits_for
+from rowmesh.rtl.pe.records import Records, zero
+
+__all__ = ["Mac"]
+
+
+class Mac(wiring.Component):
+    """Multiply a word of weights with its iact; decode the psum addresses from the counts.
+
+    The place of the group in the psum SPad is decided here too: a group that fits half the SPad
+    takes turns between two banks, a longer one always begins at 0. The size of the first group is
+    known when it ends: the windows of one block have walked through it.
+
+    Parameters
+    ----------
+    config
+        The machine. Multipliers: `config.macs_per_pe`.
+
+    Attributes
+    ----------
+    i : In(stream of Records.word)
+        Words and markers; `ready` is low while the bank of the group is not drained.
+    work, start
+        From the `Sequencer`.
+    full : In(2)
+        Banks that hold a finished group.
+    o : Out(Records.lanes)
+        Products with their psum address.
+    finish : Out(Records.finish)
+        The group ends with these products.
+    compute : Out(1)
+        The multipliers work on a word.
+    macs : Out
+        Multipliers with two non-zero operands in this cycle.
+    blocked : Out(1)
+        Work waits for a bank.
+    busy : Out(1)
+        Work is in this stage or leaves it.
+    fault : Out(1)
+        A weight beyond `psums`; its product is dropped.
+
+    Notes
+    -----
+    Latency 2 cycles, one word a cycle. A multiplier without work keeps its operands and its product
+    register. `i.ready` comes from registers; `o` and `finish` are registered.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.records = records = Records(config)
+        super().__init__(
+            {
+                "i": In(stream.Signature(records.word)),
+                "work": In(records.layouts.pe),
+                "start": In(1),
+                "full": In(2),
+                "o": Out(records.lanes),
+                "finish": Out(records.finish),
+                "compute": Out(1),
+                "macs": Out(bits_for(config.macs_per_pe)),
+                "blocked": Out(1),
+                "busy": Out(1),
+                "fault": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        i: Any = self.i
+        finish: Any = self.finish
+        self.valid = Signal()
+        self.marker: Any = Signal(self.records.marker)
+        self.bank = Signal()
+        occupied, go = Signal(), Signal()
+        m.d.comb += [
+            occupied.eq(
+                self.full.bit_select(self.bank, 1) | (finish.valid & (finish.bank == self.bank))
+            ),
+            self.blocked.eq((self.valid | self.marker.window) & occupied),
+            go.eq(~self.blocked),
+            i.ready.eq(go),
+            self.compute.eq(self.valid & go),
+            self.busy.eq(self.valid | self.marker.window | finish.valid),
+        ]
+        with m.If(go):
+            m.d.sync += [
+                self.valid.eq(i.valid & i.payload.hit),
+                self.marker.eq(Mux(i.valid, i.payload.marker.as_value(), 0)),
+            ]
+        base, limit = self.build_place(m, go)
+        self.build_lanes(m, go, base, limit)
+        return m
+
+    def build_place(self, m: Module, go: Signal) -> tuple[Signal, Signal]:
+        """First psum of the window in the SPad, and the first one after it."""
+        c = self.config
+        work: Any = self.work
+        finish: Any = self.finish
+        half = c.psum_depth // 2
+        base, limit = Signal(bits_for(c.psum_depth)), Signal(bits_for(c.psum_depth))
+        next_bank, next_base = Signal(), Signal.like(base)
+        m.d.comb += [
+            next_bank.eq(self.bank),
+            next_base.eq(limit),
+        ]
+        with m.If(self.marker.drain):
+            m.d.comb += next_bank.eq(~self.bank & (limit <= half))
+        with m.If(self.marker.drain | self.marker.block):
+            m.d.comb += next_base.eq(Mux(next_bank, half, 0))
+        with m.If(self.start):
+            m.d.comb += [next_bank.eq(0), next_base.eq(0)]
+        with m.If(self.start | (go & self.marker.window)):
+            m.d.sync += [
+                self.bank.eq(next_bank),
+                base.eq(next_base),
+                limit.eq(next_base + work.psums),
+            ]
+        m.d.sync += finish.valid.eq(go & self.marker.drain)
+        with m.If(self.marker.drain):
+            m.d.sync += [
+                finish.bank.eq(self.bank),
+                finish.end.eq(limit),
+                finish.chain.eq(work.chain),
+            ]
+        return base, limit
+
+    def build_lanes(self, m: Module, go: Signal, base: Signal, limit: Signal) -> None:
+        """Operands, products and addresses of every multiplier."""
+        c = self.config
+        i: Any = self.i
+        o: Any = self.o
+        work: Any = self.work
+        bits = self.records.psum_bits
+        first = Signal()
+        following, before = Signal(bits), Signal(bits)
+        taken = go & i.valid & i.payload.hit
+        with m.If(taken):
+            m.d.sync += first.eq(i.payload.first)
+        m.d.comb += before.eq(Mux(first, base, following))
+        working, beyond = Signal(c.macs_per_pe), Signal(c.macs_per_pe)
+        at: Any = before
+        for n in range(c.macs_per_pe):
+            pair = i.payload.pairs[n]
+            value = Signal(c.iact_bits, name=f"iact_{n}", reset_less=True)
+            weight = Signal(pair.value.shape(), name=f"weight_{n}", reset_less=True)
+            operand = Signal(signed(c.iact_bits + 1), name=f"operand_{n}")
+            active = Signal(name=f"active_{n}")
+            address = Signal(bits, name=f"address_{n}")
+            nonzero = ~zero(pair.value)
+            if not c.sparse:
+                nonzero = nonzero & ~zero(i.payload.value)
+            with m.If(taken):
+                m.d.sync += active.eq(nonzero)
+                with m.If(nonzero):
+                    m.d.sync += [value.eq(i.payload.value), weight.eq(pair.value)]
+            if c.sparse:
+                count = Signal(c.count_bits, name=f"count_{n}", reset_less=True)
+                with m.If(taken):
+                    m.d.sync += count.eq(pair.count)
+                at = at + count
+            m.d.comb += [
+                address.eq(at),
+                operand.eq(Mux(work.iact_signed, value.as_signed(), value)),
+                working[n].eq(self.compute & active),
+                beyond[n].eq(working[n] & (address >= limit)),
+            ]
+            at = address + 1
+            m.d.sync += o[n].active.eq(working[n] & ~beyond[n])
+            with m.If(working[n]):
+                m.d.sync += [o[n].address.eq(address), o[n].product.eq(operand * weight)]
+        with m.If(self.compute):
+            # Beyond the limit it stays beyond, however long a malformed column is.
+            m.d.sync += following.eq(Mux(at > limit, limit, at))
+        m.d.comb += [
+            self.macs.eq(sum(working[n] for n in range(c.macs_per_pe))),
+            self.fault.eq(beyond.any()),
+        ]

@@ -1,0 +1,145 @@
+"""The PEs of one cluster."""
+
+from typing import Any
+
+from amaranth.hdl import Array, Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from rowmesh.rtl.config import Config, bits_for
+from rowmesh.rtl.layouts import FAULT_BITS, Activity, Layouts
+from rowmesh.rtl.pe.activity_counters import (
+    COUNTER_BITS,
+    ENTRIES,
+    MACS_ENTRY,
+    ActivityCounters,
+)
+from rowmesh.rtl.pe.pe import Pe
+
+__all__ = ["PeCluster"]
+
+
+class PeCluster(wiring.Component):
+    """`pe_rows` x `pe_cols` PEs: iact choice, psum chain, counters.
+
+    PE number is ``row * pe_cols + col``, row 0 on top. Psums go up a column: from `psum_in` into
+    the bottom PE, out of the top PE to `psum_out`.
+
+    Parameters
+    ----------
+    config : Config
+        Sizes of the machine.
+
+    Attributes
+    ----------
+    desc : In(stream of `Layouts.pe`) x PE
+    iact : In(stream of `Layouts.iact_beat`) x iact router x PE
+        A PE takes from the router that its descriptor names.
+    weight : In(stream of `Layouts.weight_beat`) x PE row x PE column
+    psum_in : In(stream of `Layouts.psum_beat`), psum_out : Out(stream), x PE column
+    busy : Out(1)
+        Any PE is busy.
+    fault : Out(4)
+        One cycle later: the fault of the lowest PE that reports one in that cycle.
+    count_enable, count_clear : In(1)
+        See `ActivityCounters`; common to all PEs.
+    counter_pe, counter_entry : In
+        Counter to read: number of the PE, and `Activity` or `MACS_ENTRY`.
+    counter_value : Out(32)
+        The counter at most 3 cycles ago; a change of the inputs shows after 2 cycles at most.
+
+    Notes
+    -----
+    Adds no latency to the streams. Combinational through the iact choice; the rest as in `Pe`.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = c = config
+        layouts = Layouts(c)
+        psum = stream.Signature(layouts.psum_beat)
+        super().__init__(
+            {
+                "desc": In(stream.Signature(layouts.pe)).array(c.pes_per_cluster),
+                "iact": In(stream.Signature(layouts.iact_beat)).array(
+                    c.glb_iact_banks, c.pes_per_cluster
+                ),
+                "weight": In(stream.Signature(layouts.weight_beat)).array(c.pe_rows, c.pe_cols),
+                "psum_in": In(psum).array(c.pe_cols),
+                "psum_out": Out(psum).array(c.pe_cols),
+                "busy": Out(1),
+                "fault": Out(FAULT_BITS),
+                "count_enable": In(1),
+                "count_clear": In(1),
+                "counter_pe": In(bits_for(c.pes_per_cluster - 1)),
+                "counter_entry": In(range(ENTRIES)),
+                "counter_value": Out(COUNTER_BITS),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        c = self.config
+        pes: list[Any] = [Pe(c) for _ in range(c.pes_per_cluster)]
+        for number, pe in enumerate(pes):
+            row, col = divmod(number, c.pe_cols)
+            m.submodules[f"pe_{row}_{col}"] = pe
+            connect(m, pe.desc, flipped(self.desc[number]))
+            connect(m, pe.weight, flipped(self.weight[row][col]))
+            self._choose_iact(m, pe, [self.iact[b][number] for b in range(c.glb_iact_banks)])
+            if row == 0:
+                connect(m, pe.psum_out, flipped(self.psum_out[col]))
+            if row == c.pe_rows - 1:
+                connect(m, pe.psum_in, flipped(self.psum_in[col]))
+            else:
+                connect(m, pe.psum_in, pes[number + c.pe_cols].psum_out)
+
+        busy = Signal(len(pes))
+        m.d.comb += [*(busy[i].eq(pe.busy) for i, pe in enumerate(pes)), self.busy.eq(busy.any())]
+        m.d.sync += self.fault.eq(0)
+        for pe in reversed(pes):
+            with m.If(pe.fault != 0):
+                m.d.sync += self.fault.eq(pe.fault)
+        self._build_counters(m, pes)
+        return m
+
+    def _choose_iact(self, m: Module, pe: Any, routers: list[Any]) -> None:
+        """Connect the router that the PE listens to; the others see ready low."""
+        with m.Switch(pe.iact_source):
+            for number, router in enumerate(routers):
+                with m.Case(number):
+                    m.d.comb += [
+                        pe.iact.payload.eq(router.payload),
+                        pe.iact.valid.eq(router.valid),
+                        router.ready.eq(pe.iact.ready),
+                    ]
+
+    def _build_counters(self, m: Module, pes: list[Any]) -> None:
+        """Count what the PEs do; every other cycle reads, the others update one entry each."""
+        reading = Signal()
+        entry = Signal(range(ENTRIES))
+        address = Signal(range(ENTRIES))
+        m.d.sync += reading.eq(~reading)
+        with m.If(reading):
+            m.d.comb += address.eq(self.counter_entry)
+        with m.Else():
+            m.d.comb += address.eq(entry)
+            with m.If(entry == len(Activity) - 1):
+                m.d.sync += entry.eq(MACS_ENTRY)
+            with m.Else():
+                m.d.sync += entry.eq(entry + 1)
+
+        values = Array(Signal(COUNTER_BITS, name=f"value_{i}") for i in range(len(pes)))
+        for number, pe in enumerate(pes):
+            counters = ActivityCounters(self.config)
+            m.submodules[f"counters_{number}"] = counters
+            m.d.comb += [
+                counters.activity.eq(pe.activity),
+                counters.macs.eq(pe.macs),
+                counters.enable.eq(self.count_enable),
+                counters.clear.eq(self.count_clear),
+                counters.address.eq(address),
+                counters.update.eq(~reading),
+                values[number].eq(counters.value),
+            ]
+        with m.If(reading):
+            m.d.sync += self.counter_value.eq(values[self.counter_pe])
