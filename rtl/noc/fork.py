@@ -20,7 +20,7 @@ class Fork(wiring.Component):
     payload
         Shape of the stream's payload.
     n : int
-        Number of destinations.
+        Number of destinations, at least 1.
 
     Attributes
     ----------
@@ -36,8 +36,6 @@ class Fork(wiring.Component):
     """
 
     def __init__(self, payload: Any, n: int) -> None:
-        if n < 1:
-            raise ValueError(f"n = {n}: a fork needs at least one destination")
         self.n = n
         super().__init__(
             {
