@@ -122,20 +122,19 @@ class BurstIssue(wiring.Component):
             self.channel.eq(chosen.channel),
             self.length.eq(chosen.burst.length),
         ]
+        allowed = waiting & ~self.off
+        m.d.comb += [
+            self.outside.eq(allowed & ~inside),
+            self.opened.eq(
+                allowed & inside & self.room & (self.address.ready | ~self.address.valid)
+            ),
+        ]
         with m.If(self.address.ready):
             m.d.sync += self.address.valid.eq(0)
-        with m.If(waiting & self.off):
+        with m.If(self.opened):
+            m.d.sync += [self.address.valid.eq(1), self.address.payload.eq(chosen.burst)]
+        with m.If(self.opened | self.outside | self.off):
             m.d.sync += waiting.eq(0)
-        with m.Elif(waiting & ~inside):
-            m.d.comb += self.outside.eq(1)
-            m.d.sync += waiting.eq(0)
-        with m.Elif(waiting & self.room & (self.address.ready | ~self.address.valid)):
-            m.d.comb += self.opened.eq(1)
-            m.d.sync += [
-                waiting.eq(0),
-                self.address.valid.eq(1),
-                self.address.payload.eq(chosen.burst),
-            ]
 
         # Stop.
         with m.If(self.stop):

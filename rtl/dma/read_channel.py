@@ -7,7 +7,7 @@ from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rowmesh.rtl.axi.signatures import MAX_BEATS, beat_bytes, burst_layout
-from rowmesh.rtl.config import WORD_BYTES, Config
+from rowmesh.rtl.config import WORD_BYTES, Config, bits_for
 from rowmesh.rtl.layouts import WORD_BITS, Layouts
 
 __all__ = ["BURSTS", "FIFO_BEATS", "ReadChannel"]
@@ -71,7 +71,8 @@ class ReadChannel(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        lane_bits = self.lanes.bit_length() - 1
+        lane_bits = self.lanes.bit_length() - 1  # of an address
+        lane_width = bits_for(self.lanes - 1)
         low_bits = (MAX_BEATS * self.lanes).bit_length() - 1
         # What the words side must know about a burst.
         burst_info = data.StructLayout(
@@ -79,8 +80,8 @@ class ReadChannel(wiring.Component):
                 "number": REQUEST_BITS,  # of the request
                 "ends": 1,  # last burst of the request
                 "length": MAX_BEATS.bit_length() - 1,
-                "first": lane_bits,  # first and last lane that hold wanted words
-                "last": lane_bits,
+                "first": lane_width,  # first and last lane that hold wanted words
+                "last": lane_width,
             }
         )
         m.submodules.beats = beats = fifo.SyncFIFOBuffered(
@@ -124,8 +125,8 @@ class ReadChannel(wiring.Component):
             info.number.eq(number),
             info.ends.eq(final),
             info.length.eq(length),
-            info.first.eq(low[:lane_bits]),
-            info.last.eq(last_word[:lane_bits]),
+            info.first.eq(low & (self.lanes - 1)),
+            info.last.eq(last_word & (self.lanes - 1)),
             self.request.ready.eq(left == 0),
         ]
         with m.If(self.burst.ready):
@@ -155,9 +156,9 @@ class ReadChannel(wiring.Component):
         ]
         now: Any = burst_info(bursts.r_data)
         index = Signal.like(now.length)  # beats of the burst done
-        next_lane = Signal(lane_bits)
+        next_lane = Signal(lane_width)
         fresh = Signal(init=1)  # no word of the burst is taken yet
-        lane = Signal(lane_bits)
+        lane = Signal(lane_width)
         dropping = Signal()  # drop bursts of the request `dropped`
         dropped = Signal(REQUEST_BITS)
         drop = Signal()
