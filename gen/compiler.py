@@ -12,10 +12,12 @@ import numpy as np
 from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.graph import Graph, Node
 from rowmesh.gen.lower import Placement, lower_node, place_operators, stored_offset
-from rowmesh.gen.mapping import Mapping, best_mapping
+from rowmesh.gen.mapping import Mapping
 from rowmesh.gen.program import Program
-from rowmesh.gen.schedule import LayerMemory, LayerSchedule, Region, block_matrix
+from rowmesh.gen.schedule import LayerSchedule
+from rowmesh.gen.search import best_mapping
 from rowmesh.gen.tensors import Feature
+from rowmesh.gen.tile_work import LayerMemory, Region, block_matrix
 from rowmesh.rtl.config import WORD_BYTES, Config
 from rowmesh.rtl.layouts import PARAM_WORDS, RLC_PAIRS
 from rowmesh.sim_models.compress_weights import weight_block

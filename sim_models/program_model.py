@@ -84,6 +84,7 @@ class ProgramModel:
 
     def _write(self, rows: int, cols: int, units: int, fields: dict[str, int]) -> None:
         unit = Unit(fields["unit"])
+        layout = self.layouts.descriptor(unit)
         low = CONFIG_BITS * fields["index"]
         for y in range(self.config.cluster_rows):
             for x in range(self.config.cluster_cols):
@@ -91,12 +92,21 @@ class ProgramModel:
                     if not (rows >> y & 1 and cols >> x & 1 and units >> i & 1):
                         continue
                     key = (unit, y, x, i)
+                    self._wait_for_port(key)
                     kept = self.shadows[key] & ~(((1 << CONFIG_BITS) - 1) << low)
                     self.shadows[key] = kept | fields["data"] << low
                     if fields["go"]:
-                        layout = self.layouts.descriptor(unit)
                         packed = self.shadows[key] & ((1 << layout.size) - 1)
                         self.queues[key].append(descriptor_values(layout, packed))
+
+    def _wait_for_port(self, key: Key) -> None:
+        """A port holds one descriptor; the bus stops until its unit has taken it."""
+        if key not in self.units:
+            raise RuntimeError(f"write to {key[0].name} {key[1:]}, which does not exist")
+        if self.queues[key]:
+            self._settle()
+        if self.queues[key]:
+            raise RuntimeError(f"configuration bus stops at {key[0].name} {key[1:]}")
 
     def _settle(self) -> None:
         """Run all units until none can go on; each yields when it waits."""

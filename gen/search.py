@@ -1,0 +1,220 @@
+"""The search for the mapping of a layer with the fewest predicted cycles."""
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rowmesh.gen.errors import RowmeshError
+from rowmesh.gen.mapping import Mapping, Spread
+from rowmesh.gen.task import ConvTask
+from rowmesh.rtl.config import PSUM_LANES, WORD_BYTES, Config
+
+__all__ = ["best_mapping", "predicted_cycles"]
+
+
+class _Columns:
+    """Weight words of every column of every block, by (c0, s0, m0): computed once each."""
+
+    def __init__(self, config: Config, task: ConvTask) -> None:
+        self.config, self.task = config, task
+        self.known: dict[tuple[int, int, int], NDArray[np.int64]] = {}
+
+    def words(self, c0: int, s0: int, m0: int) -> NDArray[np.int64]:
+        """Words of shape (groups of m0, R, S parts, C parts, columns)."""
+        key = (c0, s0, m0)
+        if key not in self.known:
+            weights = self.task.weights
+            outputs, taps, cols, channels = weights.shape
+            pad = [
+                (0, -outputs % m0),
+                (0, 0),
+                (0, -cols % s0),
+                (0, -channels % c0),
+            ]
+            padded = np.pad(weights != 0, pad)
+            shape = (-1, m0, taps, padded.shape[2] // s0, s0, padded.shape[3] // c0, c0)
+            split = padded.reshape(shape)
+            if self.config.sparse:
+                pairs = _pairs(split, self.config.max_run)
+            else:
+                pairs = np.full((split.shape[0], *split.shape[2:]), m0)
+            words = -(-pairs // self.config.macs_per_pe)
+            parts = words.transpose(0, 1, 2, 4, 3, 5)
+            self.known[key] = parts.reshape(*parts.shape[:4], s0 * c0).astype(np.int64)
+        return self.known[key]
+
+
+def _pairs(filled: NDArray[np.bool_], max_run: int) -> NDArray[np.int64]:
+    """(count, value) pairs of columns: axis 1 is the position, True where the value is not zero."""
+    index = np.arange(1, filled.shape[1] + 1).reshape(1, -1, *[1] * (filled.ndim - 2))
+    before = np.maximum.accumulate(np.where(filled, index, 0), axis=1)
+    before = np.concatenate([np.zeros_like(before[:, :1]), before[:, :-1]], axis=1)
+    # A run of zeros that one count cannot say takes explicit zeros.
+    pairs: NDArray[np.int64] = np.where(filled, 1 + (index - before - 1) // (max_run + 1), 0)
+    return pairs.sum(axis=1)
+
+
+def _divisors(number: int) -> list[int]:
+    return [d for d in range(1, number + 1) if number % d == 0]
+
+
+def _candidates(config: Config, task: ConvTask) -> Iterator[Mapping]:
+    """Every mapping worth a look, before capacities are checked."""
+    _, _, taps, _ = task.weights.shape
+    planes = task.output.planes
+    height, width = task.used_size
+    widths = sorted({-(-width // (parts * task.pool[1])) * task.pool[1] for parts in range(1, 9)})
+    c_sizes = [c for c in (1, 2, 4, 8) if c <= task.input.planes * WORD_BYTES]
+    c_sizes += [c for c in range(16, config.weight_addr_depth + 1, 8) if c <= task.input.channels]
+    splits = sorted({1, taps} if task.dilation[1] == 1 else {1})
+    vertical = [Spread.SPACE] if config.cluster_rows == 1 else list(Spread)
+    horizontal = [Spread.SPACE] if config.cluster_cols == 1 else [Spread.SPACE, Spread.OUTPUTS]
+    for c0, s0 in itertools.product(c_sizes, splits):
+        if c0 > 1 and c0 // 2 >= task.input.channels:
+            continue
+        for m_planes, v, h in itertools.product(_divisors(planes), vertical, horizontal):
+            for cols, by_outputs in itertools.product(range(1, config.pe_cols + 1), (False, True)):
+                if by_outputs and cols == 1:
+                    continue
+                step = task.pool[0]
+                top = -(-height // (step * (1 if by_outputs else cols))) * step
+                for rows in sorted({step * k for k in (1, 2, 3, 4, 6, 8)} | {top}):
+                    if rows > top:
+                        continue
+                    for w in widths:
+                        for first in (True, False):
+                            yield Mapping(
+                                config=config,
+                                task=task,
+                                c0=c0,
+                                s0=s0,
+                                m0=m_planes * WORD_BYTES,
+                                spatial_cols=1 if by_outputs else cols,
+                                output_cols=cols if by_outputs else 1,
+                                vertical=v,
+                                horizontal=h,
+                                rows=rows,
+                                width=w,
+                                channels_first=first,
+                            )
+
+
+def _fits(mapping: Mapping, words: NDArray[np.int64]) -> bool:
+    """Whether every capacity of the machine is kept."""
+    config = mapping.config
+    slots = mapping.output_slots * mapping.output_cols * mapping.m0
+    retained = (mapping.segments - 1) * mapping.segment_words
+    psums = mapping.rows * mapping.width * mapping.m0
+    return (
+        mapping.cols <= config.weight_addr_depth
+        and mapping.m0 <= config.psum_depth
+        and mapping.padded_outputs % slots == 0
+        and mapping.slot_outputs <= config.param_depth // 2
+        and mapping.segments < config.iact_addr_depth
+        and retained + 1 <= config.iact_words
+        and mapping.cols < 1 << 8
+        and int(words.sum(axis=-1).max()) <= config.weight_data_depth
+        and psums <= config.glb_psum_count
+        and not (mapping.chained and config.pe_rows > config.glb_iact_banks)
+        and mapping.tile_words <= config.glb_iact_words
+    )
+
+
+def predicted_cycles(
+    mapping: Mapping, words: NDArray[np.int64], density: float
+) -> tuple[float, str]:
+    """Cycles of the layer and the limiting unit, by the throughput of every unit.
+
+    Parameters
+    ----------
+    mapping
+        The mapping.
+    words : ndarray, shape (groups, R, S parts, C parts, columns)
+        Weight words of every column.
+    density : float
+        Part of the iacts that is not zero.
+    """
+    config = mapping.config
+    windows = mapping.rows * mapping.width
+    groups, passes = mapping.groups, mapping.passes
+    block_words = words.sum(axis=-1)
+    mean_block = float(block_words.mean())
+    blocks = groups * passes
+    load = mean_block + mapping.cols / max(1, config.weight_addrs_per_word) + 1
+    fits_twice = 2 * int(block_words.max()) <= config.weight_data_depth and (
+        2 * mapping.cols <= config.weight_addr_depth
+    )
+    steps = mapping.rows * (mapping.width + mapping.segments - 1)
+    lookups = max(1.0, mapping.segment_words * density)
+    busiest = float(block_words.mean(axis=0).max())
+    compute = windows * (max(busiest * density, lookups * mapping.segments) + 1.0) + (
+        0.0 if fits_twice else load
+    )
+    units = {
+        "PE": blocks * compute,
+        "iact NoC": blocks
+        * steps
+        * mapping.spatial_cols
+        * max(mapping.pixels * -(-mapping.c0 // WORD_BYTES), lookups),
+        "weight NoC": blocks * mapping.output_cols * load,
+        "psum NoC": (1 if mapping.in_pe else passes) * groups * windows * mapping.m0 / PSUM_LANES,
+        "post": groups
+        * windows
+        * mapping.m0
+        * max(mapping.spatial_cols, mapping.output_cols)
+        / PSUM_LANES,
+        "DRAM": _dram_words(mapping, blocks, load) * 64 / config.axi_data_bits,
+    }
+    limit = max(units, key=lambda name: units[name])
+    overhead = 60.0
+    return mapping.rounds * (units[limit] + overhead) + units["post"] + 300.0, limit
+
+
+def _dram_words(mapping: Mapping, blocks: int, load: float) -> float:
+    """64-bit words that one AXI master moves in a round."""
+    config, task = mapping.config, mapping.task
+    clusters = config.cluster_cols * config.rows_per_axi_master
+    iact_sources = 1 if mapping.horizontal is Spread.OUTPUTS else clusters
+    weight_sources = 1 if mapping.horizontal is Spread.SPACE else clusters
+    iacts = mapping.pe_rows * mapping.tile_words * iact_sources
+    pool = task.pool[0] * task.pool[1]
+    outputs = mapping.rows * mapping.width * mapping.spatial_cols * mapping.slot_outputs
+    weights = blocks * mapping.output_cols * mapping.pe_rows * load * weight_sources
+    return iacts + weights * config.weight_word_bits / 64 + clusters * outputs / (pool * WORD_BYTES)
+
+
+def best_mapping(config: Config, task: ConvTask) -> tuple[Mapping, float, str]:
+    """The mapping with the fewest predicted cycles.
+
+    Returns
+    -------
+    mapping, cycles, limit
+        The mapping, its predicted cycles and the unit that limits it.
+
+    Raises
+    ------
+    RowmeshError
+        No mapping fits: names the layer and the parameters to change.
+    """
+    columns = _Columns(config, task)
+    density = 1.0 if task.input.stored_zero else 0.5
+    best: tuple[Mapping, float, str] | None = None
+    for mapping in _candidates(config, task):
+        if mapping.cols > config.weight_addr_depth or mapping.m0 > config.psum_depth:
+            continue
+        words = columns.words(mapping.c0, mapping.s0, mapping.m0)
+        if not _fits(mapping, words):
+            continue
+        cycles, limit = predicted_cycles(mapping, words, density)
+        if best is None or cycles < best[1]:
+            best = (mapping, cycles, limit)
+    if best is None:
+        raise RowmeshError(
+            f"layer {task.name}: no tile fits the configuration {config.cluster_rows}x"
+            f"{config.cluster_cols} clusters; raise glb_iact_bytes ({config.glb_iact_bytes}), "
+            f"glb_psum_count ({config.glb_psum_count}), weight_data_depth "
+            f"({config.weight_data_depth}) or param_depth ({config.param_depth})"
+        )
+    return best
