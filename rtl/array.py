@@ -90,35 +90,32 @@ class Array(wiring.Component):
     def _link(self, m: Module, grid: dict[tuple[int, int], Any], y: int, x: int) -> None:
         """Join a cluster to its neighbours; what leaves the mesh's edge is swallowed."""
         here = grid[(y, x)]
-        links = {
-            (-1, 0): [("iact_north_o", "iact_south_i"), ("psum_north_o", "psum_south_i")],
-            (1, 0): [("iact_south_o", "iact_north_i"), ("config_south", "config_i")],
-            (0, -1): [("iact_west_o", "iact_east_i"), ("weight_west_o", "weight_east_i")],
-            (0, 1): [
-                ("iact_east_o", "iact_west_i"),
-                ("weight_east_o", "weight_west_i"),
-                ("config_east", "config_i"),
-            ],
-        }
-        for (dy, dx), ports in links.items():
-            there = grid.get((y + dy, x + dx))
-            for out, into in ports:
-                if out == "config_south":
-                    used = there is not None and x == 0
-                    m.d.comb += here.enable_south.eq(int(used))
-                elif out == "config_east":
-                    used = there is not None
-                    m.d.comb += here.enable_east.eq(int(used))
+        south, east = grid.get((y + 1, x)), grid.get((y, x + 1))
+        north, west = grid.get((y - 1, x)), grid.get((y, x - 1))
+        for there, out, into in (
+            (north, "iact_north_o", "iact_south_i"),
+            (south, "iact_south_o", "iact_north_i"),
+            (west, "iact_west_o", "iact_east_i"),
+            (east, "iact_east_o", "iact_west_i"),
+            (west, "weight_west_o", "weight_east_i"),
+            (east, "weight_east_o", "weight_west_i"),
+            (north, "psum_north_o", "psum_south_i"),
+        ):
+            for i, source in enumerate(getattr(here, out)):
+                if there is None:
+                    m.d.comb += source.ready.eq(1)
                 else:
-                    used = there is not None
-                source = getattr(here, out)
-                pairs = [(source, getattr(there, into))] if out.startswith("config") else None
-                if not used:
-                    for port in [source] if out.startswith("config") else source:
-                        m.d.comb += port.ready.eq(1)
-                    continue
-                for a, b in pairs or zip(source, getattr(there, into), strict=True):
-                    connect(m, a, b)
+                    connect(m, source, getattr(there, into)[i])
+        # The configuration tree: down the first column, and east along every row.
+        south = south if x == 0 else None
+        m.d.comb += [
+            here.enable_south.eq(int(south is not None)),
+            here.enable_east.eq(int(east is not None)),
+        ]
+        if south is not None:
+            connect(m, here.config_south, south.config_i)
+        if east is not None:
+            connect(m, here.config_east, east.config_i)
 
     def _connect_memory(self, m: Module, cluster: Any, y: int, x: int) -> None:
         c = self.config

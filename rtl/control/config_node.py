@@ -1,0 +1,119 @@
+"""A node of the configuration tree: one per cluster."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from rowmesh.rtl.config import Config, bits_for
+from rowmesh.rtl.control.descriptor import DescriptorPort
+from rowmesh.rtl.layouts import Layouts, Unit
+from rowmesh.rtl.noc.fork import Fork
+from rowmesh.rtl.noc.hop import Hop
+
+__all__ = ["ConfigNode", "unit_counts"]
+
+
+def unit_counts(config: Config) -> dict[Unit, int]:
+    """Instances of every kind of unit in one cluster."""
+    c = config
+    return {
+        Unit.PE: c.pes_per_cluster,
+        Unit.IACT_ROUTER: c.glb_iact_banks,
+        Unit.WEIGHT_ROUTER: c.pe_rows,
+        Unit.PSUM_ROUTER: c.pe_cols,
+        Unit.IACT_LOADER: c.glb_iact_banks,
+        Unit.IACT_READER: c.glb_iact_banks,
+        Unit.WEIGHT_LOADER: c.pe_rows,
+        Unit.PSUM_BANK: c.pe_cols,
+        Unit.POST: 1,
+        Unit.OUT_WRITER: 1,
+        Unit.PARAM_LOADER: 1,
+    }
+
+
+class ConfigNode(wiring.Component):
+    """Pass configuration words on to the south and east, and collect those for this cluster.
+
+    Parameters
+    ----------
+    config : Config
+        The machine.
+
+    Attributes
+    ----------
+    row, col : In
+        Position of the cluster: constants.
+    enable_south, enable_east : In(1)
+        Whether the tree goes on there: constants.
+    i : In(stream of `Layouts.config_write`), south, east : Out(stream)
+        The tree.
+    pe, iact_router, ... : Out(stream of the unit's descriptor), array of instances
+        One for every kind in `Unit`.
+    pending : Out(1)
+        A word is in this node, or a descriptor waits for its unit.
+
+    Notes
+    -----
+    Latency 1 cycle a node (a `Hop` at its input), one word a cycle. A word waits while an instance
+    that it is for still holds a complete descriptor.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.layouts = layouts = Layouts(config)
+        bus = stream.Signature(layouts.config_write)
+        members: dict[str, Any] = {
+            "row": In(bits_for(config.cluster_rows - 1)),
+            "col": In(bits_for(config.cluster_cols - 1)),
+            "enable_south": In(1),
+            "enable_east": In(1),
+            "i": In(bus),
+            "south": Out(bus),
+            "east": Out(bus),
+            "pending": Out(1),
+        }
+        for unit, count in unit_counts(config).items():
+            signature = stream.Signature(layouts.descriptor(unit))
+            members[unit.name.lower()] = Out(signature).array(count)
+        super().__init__(members)
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.hop = hop = Hop(self.layouts.config_write)
+        m.submodules.fork = fork = Fork(self.layouts.config_write, 3)
+        connect(m, flipped(self.i), hop.i)
+        connect(m, hop.o, fork.i)
+        word: Any = hop.o.payload
+        here = word.rows.bit_select(self.row, 1) & word.cols.bit_select(self.col, 1)
+        m.d.comb += fork.select.eq(Cat(self.enable_south, self.enable_east, here))
+        connect(m, fork.o[0], flipped(self.south))
+        connect(m, fork.o[1], flipped(self.east))
+
+        local: Any = fork.o[2].payload
+        blocked: list[Any] = []
+        waiting: list[Any] = []
+        write = Signal()
+        for unit, count in unit_counts(self.config).items():
+            chosen = Signal(name=f"chosen_{unit.name.lower()}")
+            m.d.comb += chosen.eq(local.unit == unit)
+            for i in range(count):
+                port = DescriptorPort(self.layouts.descriptor(unit))
+                m.submodules[f"{unit.name.lower()}_{i}"] = port
+                selected = chosen & local.instances[i]
+                m.d.comb += [
+                    port.select.eq(write & selected),
+                    port.index.eq(local.index),
+                    port.data.eq(local.data),
+                    port.go.eq(local.go),
+                ]
+                connect(m, port.desc, flipped(getattr(self, unit.name.lower())[i]))
+                blocked.append(selected & port.pending)
+                waiting.append(port.pending)
+        m.d.comb += [
+            fork.o[2].ready.eq(~Cat(blocked).any()),
+            write.eq(fork.o[2].valid & fork.o[2].ready),
+            self.pending.eq(hop.o.valid | Mux(Cat(waiting).any(), 1, 0)),
+        ]
+        return m
