@@ -50,7 +50,16 @@ class CompiledLayer:
 
 @dataclass(frozen=True)
 class DeviceStep:
-    """One program: layers that run without the host in between."""
+    """One program: layers that run without the host in between.
+
+    Parameters
+    ----------
+    layers : tuple of CompiledLayer
+    inputs : tuple of str
+        Tensors (names of features) that the program reads and does not make.
+    address, words : int
+        The program in DRAM.
+    """
 
     layers: tuple[CompiledLayer, ...]
     inputs: tuple[str, ...]
@@ -343,10 +352,16 @@ def _device_step(
     program.end()
     binary = program.to_bytes()
     address = memory.place(binary)
-    source = pending[0][1].memory.input.name
+    made: set[str] = set()
+    inputs: dict[str, None] = {}
+    for _, schedule in pending:
+        source = schedule.memory.input.name
+        if source not in made:
+            inputs[source] = None
+        made.add(schedule.memory.output.name)
     return DeviceStep(
         layers=tuple(layer for layer, _ in pending),
-        inputs=(source,),
+        inputs=tuple(inputs),
         address=address,
         words=len(binary) // WORD_BYTES,
     )

@@ -64,11 +64,21 @@ def place_operators(graph: Graph) -> list[Placement]:
             out.append(Placement(node, "accelerator", pool=pool))
         elif node.op is Op.FULLY_CONNECTED:
             out.append(Placement(node, "accelerator"))
-        elif node.op is Op.RESHAPE:
+        elif node.op is Op.RESHAPE and _keeps_bytes(graph, node):
             out.append(Placement(node, "none", "the same bytes under another shape"))
         else:
             out.append(Placement(node, "host", f"{node.op} is not an accelerator operator"))
     return out
+
+
+def _keeps_bytes(graph: Graph, node: Node) -> bool:
+    """Whether every layer that reads a reshaped tensor can read the bytes of the original."""
+    old, new = (graph.tensors[name].shape[1:] for name in (node.inputs[0], node.outputs[0]))
+    # A fully connected layer orders its weights as the bytes lie; a convolution needs the image.
+    return old == new or not any(
+        reader.op is Op.CONV or (reader.op is Op.RESHAPE and not _keeps_bytes(graph, reader))
+        for reader in _consumers(graph, node.outputs[0])
+    )
 
 
 def _fusable_pool(graph: Graph, node: Node) -> Node | None:
@@ -131,7 +141,9 @@ def lower_node(graph: Graph, placed: Placement, source: Feature, target: Feature
         raise RowmeshError(
             f"{node.op} {node.name!r}: a bias with the folded zero point exceeds {BIAS_BITS} bits"
         )
-    low, high = node.clamp if node.clamp is not None else (-128, 127)
+    low, high = _clamp((-128, 127), node)
+    if placed.pool is not None:
+        low, high = _clamp((low, high), placed.pool)
     return ConvTask(
         name=node.name,
         input=source,
@@ -140,14 +152,22 @@ def lower_node(graph: Graph, placed: Placement, source: Feature, target: Feature
         bias=bias,
         multiplier=multiplier,
         shift=shift,
-        low=max(-128, int(low)) + target.offset,
-        high=min(127, int(high)) + target.offset,
+        low=low + target.offset,
+        high=high + target.offset,
         conv_size=conv_size,
         stride=stride,
         dilation=dilation,
         pool=pool,
         pad=pad,
     )
+
+
+def _clamp(bounds: tuple[int, int], node: Node) -> tuple[int, int]:
+    """What is left of `bounds` behind the clamp of `node`."""
+    if node.clamp is None:
+        return bounds
+    low, high = (int(bound) for bound in node.clamp)
+    return min(max(bounds[0], low), high), min(max(bounds[1], low), high)
 
 
 def _bias(graph: Graph, node: Node, outputs: int) -> NDArray[np.int64]:

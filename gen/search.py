@@ -53,7 +53,8 @@ def _pairs(filled: NDArray[np.bool_], max_run: int) -> NDArray[np.int64]:
     before = np.concatenate([np.zeros_like(before[:, :1]), before[:, :-1]], axis=1)
     # A run of zeros that one count cannot say takes explicit zeros.
     pairs: NDArray[np.int64] = np.where(filled, 1 + (index - before - 1) // (max_run + 1), 0)
-    return pairs.sum(axis=1)
+    total: NDArray[np.int64] = pairs.sum(axis=1)
+    return total
 
 
 def _divisors(number: int) -> list[int]:

@@ -82,7 +82,7 @@ class _Builder:
         source = self.tensors[self.last].quant
         assert source is not None
         outputs = weights.shape[0]
-        scale = rng.uniform(0.002, 0.05, outputs)
+        scale: Array = rng.uniform(0.002, 0.05, size=(outputs,))
         constants = [f"w{index}"]
         self.tensors[constants[0]] = Tensor(
             constants[0], weights.shape, "int8", Quant(scale), weights
@@ -126,7 +126,7 @@ class _Builder:
             need = max(0, span - size)
             before = _pick(rng, 0, max(need, kernel[axis] // 2))
             pads += [before, max(need - before, _pick(rng, 0, kernel[axis] // 2))]
-        size = [
+        out = [
             (n + pads[2 * axis] + pads[2 * axis + 1] - (kernel[axis] - 1) * dilations[axis] - 1)
             // strides[axis]
             + 1
@@ -137,7 +137,7 @@ class _Builder:
         attrs = ConvAttrs(
             strides=strides, pads=(pads[0], pads[1], pads[2], pads[3]), dilations=dilations
         )
-        self.weighted(Op.CONV, attrs, (1, size[0], size[1], m), weights)
+        self.weighted(Op.CONV, attrs, (1, out[0], out[1], m), weights)
 
     def pool(self) -> None:
         _, h, w, m = self.shape
@@ -145,7 +145,9 @@ class _Builder:
         quant = self.tensors[self.last].quant
         assert quant is not None
         shape = (1, h // kernel[0], w // kernel[1], m)
-        self.add(Op.MAX_POOL, PoolAttrs(kernel=kernel, strides=kernel), shape, quant, [])
+        low = quant.zero_point if self.rng.random() < 0.3 else -128
+        attrs = PoolAttrs(kernel=kernel, strides=kernel, clamp=(low, 127))
+        self.add(Op.MAX_POOL, attrs, shape, quant, [])
 
     def dense(self) -> None:
         if len(self.shape) == 4:
