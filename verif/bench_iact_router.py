@@ -7,7 +7,7 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from rowmesh.rtl.layouts import Layouts
-from rowmesh.verif.noc_agents import Agents
+from rowmesh.verif.noc_agents import Agents, wake
 from rowmesh.verif.simulator import bench_config
 from rowmesh.verif.stream import pack, reset, start_clock
 
@@ -26,18 +26,11 @@ def make_agents(dut: Any, stall: float = 0.0) -> Agents:
 
 
 async def begin(dut: Any, stall: float = 0.0) -> Agents:
-    """Clock, agents and reset; then an empty circuit of every source.
-
-    Icarus evaluates ``always @*`` only once an input changes: the empty circuits see to that.
-    """
+    """Clock, agents and reset."""
     start_clock(dut)
+    wake(dut)
     agents = make_agents(dut, stall)
     await reset(dut)
-    layout = Layouts(bench_config()).iact_router
-    for source in (*range(1, len(SOURCES)), 0):
-        agents.send["desc"].append(pack(layout, {"source": source}))
-    await agents.run()
-    agents.forget()
     return agents
 
 

@@ -7,7 +7,7 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from rowmesh.rtl.layouts import Layouts
-from rowmesh.verif.noc_agents import Agents
+from rowmesh.verif.noc_agents import Agents, wake
 from rowmesh.verif.simulator import bench_config
 from rowmesh.verif.stream import pack, reset, start_clock
 
@@ -17,6 +17,7 @@ __all__: list[str] = []
 async def begin(dut: Any, stall: float = 0.0) -> Agents:
     """Clock, agents and reset."""
     start_clock(dut)
+    wake(dut)
     agents = Agents(dut, ["desc", "pe", "south_i"], ["bank", "north_o", "chain"], stall)
     await reset(dut)
     return agents
@@ -62,7 +63,7 @@ async def one_side_lags(dut: Any, slow: str) -> None:
     """A direction that lags holds the descriptor, and loses nothing."""
     agents = await begin(dut)
     agents.stall(0.05)
-    (agents.drivers | agents.monitors)[slow].stall_probability = 0.9  # type: ignore[operator]
+    (agents.drivers | agents.monitors)[slow].stall_probability = 0.9
     for _ in range(10):
         queue_circuit(agents, {**random_circuit(), "from_south": 1})
     await agents.run({"pe": [1], "south_i": [2]})

@@ -4,11 +4,28 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import cocotb
+from cocotb.handle import HierarchyObject
 from cocotb.triggers import FallingEdge
 
 from rowmesh.verif.stream import Scoreboard, StreamDriver, StreamMonitor
 
-__all__ = ["Agents"]
+__all__ = ["Agents", "wake"]
+
+
+def wake(dut: Any) -> None:
+    """Make Icarus evaluate every ``always @*`` of a design once.
+
+    Icarus 11 misses what changes at time 0, so blocks whose inputs never change stay X. Yosys put
+    a register into every such block for that purpose, which is set here.
+    """
+    if not cocotb.SIM_NAME.lower().startswith("icarus"):
+        return
+    for child in dut:
+        if "dump_module" in child._name:
+            child.value = 1
+        elif isinstance(child, HierarchyObject):
+            wake(child)
 
 
 class Agents:
