@@ -3,31 +3,15 @@
 from typing import Any
 
 from amaranth.hdl import Module
-from amaranth.lib import stream, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import Out, connect, flipped
 
 from rowmesh.rtl.config import Config
-from rowmesh.rtl.layouts import Layouts
 from rowmesh.rtl.noc.iact_router import IactRouter
 from rowmesh.rtl.noc.psum_router import PsumRouter
 from rowmesh.rtl.noc.weight_router import WeightRouter
 
 __all__ = ["RouterCluster"]
-
-IACT_PORTS = (
-    "desc",
-    "local",
-    "north_i",
-    "south_i",
-    "west_i",
-    "east_i",
-    "north_o",
-    "south_o",
-    "west_o",
-    "east_o",
-)
-WEIGHT_PORTS = ("desc", "local", "west_i", "east_i", "west_o", "east_o")
-PSUM_PORTS = ("desc", "pe", "bank", "north_o", "south_i", "chain")
 
 
 class RouterCluster(wiring.Component):
@@ -55,42 +39,46 @@ class RouterCluster(wiring.Component):
     """
 
     def __init__(self, config: Config) -> None:
-        self.config = c = config
-        layouts = Layouts(c)
-        members: dict[str, Any] = {
-            "iact_pe": Out(stream.Signature(layouts.iact_beat)).array(
-                c.glb_iact_banks, c.pes_per_cluster
-            ),
-            "weight_pe": Out(stream.Signature(layouts.weight_beat)).array(c.pe_rows, c.pe_cols),
-            "iact_busy": Out(c.glb_iact_banks),
-            "weight_busy": Out(c.pe_rows),
-            "psum_busy": Out(c.pe_cols),
-        }
-        for kind, (router, count, ports) in self._kinds().items():
-            ports_of = router.members(c)
-            for port in ports:
-                members[f"{kind}_{port}"] = ports_of[port].array(count)
-        super().__init__(members)
+        self.config = config
+        super().__init__(self.members(config))
+
+    @staticmethod
+    def members(config: Config) -> dict[str, Any]:
+        """Ports of the routers of one cluster."""
+        result: dict[str, Any] = {}
+        for kind, (router, count) in _routers(config).items():
+            for port, member in router.members(config).items():
+                if port == "busy":
+                    result[f"{kind}_busy"] = Out(count)
+                else:
+                    result[f"{kind}_{port}"] = member.array(count)
+        return result
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        for kind, (router, count, ports) in self._kinds().items():
+        for kind, (router, count) in _routers(self.config).items():
             for i in range(count):
                 m.submodules[f"{kind}_{i}"] = unit = router(self.config)
                 m.d.comb += getattr(self, f"{kind}_busy")[i].eq(unit.busy)
-                for port in ports:
-                    outside = getattr(self, f"{kind}_{port}")[i]
-                    connect(m, getattr(unit, port), flipped(outside))
-                if kind != "psum":
-                    for tap, outside in zip(unit.pe, getattr(self, f"{kind}_pe")[i], strict=True):
-                        connect(m, tap, flipped(outside))
+                for port in router.members(self.config):
+                    if port != "busy":
+                        _connect(m, getattr(unit, port), getattr(self, f"{kind}_{port}")[i])
         return m
 
-    def _kinds(self) -> dict[str, tuple[type[Any], int, tuple[str, ...]]]:
-        """Class, number and scalar ports of the routers of each network."""
-        c = self.config
-        return {
-            "iact": (IactRouter, c.glb_iact_banks, IACT_PORTS),
-            "weight": (WeightRouter, c.pe_rows, WEIGHT_PORTS),
-            "psum": (PsumRouter, c.pe_cols, PSUM_PORTS),
-        }
+
+def _routers(config: Config) -> dict[str, tuple[type[Any], int]]:
+    """Class and number of the routers of each network."""
+    return {
+        "iact": (IactRouter, config.glb_iact_banks),
+        "weight": (WeightRouter, config.pe_rows),
+        "psum": (PsumRouter, config.pe_cols),
+    }
+
+
+def _connect(m: Module, inside: Any, outside: Any) -> None:
+    """Connect a stream, or an array of them, to the outer ports."""
+    if isinstance(inside, list | tuple):
+        for one, other in zip(inside, outside, strict=True):
+            _connect(m, one, other)
+    else:
+        connect(m, inside, flipped(outside))
