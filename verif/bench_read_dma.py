@@ -17,6 +17,7 @@ from rowmesh.verif.dma_harness import (
     request,
     watch_address,
 )
+from rowmesh.verif.noc_agents import wake
 from rowmesh.verif.simulator import bench_config
 from rowmesh.verif.stream import Scoreboard, StreamDriver, StreamMonitor, pack, reset, start_clock
 
@@ -44,6 +45,7 @@ class Bench:
         """Clock, reset and the memory on the bus."""
         dut = self.dut
         start_clock(dut)
+        wake(dut)
         dut.window_base.value = 0
         dut.window_limit.value = SIZE
         dut.stop.value = 0
@@ -256,7 +258,9 @@ async def stops_at_any_time(dut: Any) -> None:
     bench = Bench(dut, 0.4)
     await bench.start()
     drivers = [StreamDriver(dut, f"request__{i}") for i in range(bench.channels)]
-    monitors = [StreamMonitor(dut, f"data__{i}", stall_probability=0.3) for i in range(bench.channels)]
+    monitors = [
+        StreamMonitor(dut, f"data__{i}", stall_probability=0.3) for i in range(bench.channels)
+    ]
     for _ in range(8):
         boards = []
         for driver, monitor in zip(drivers, monitors, strict=True):

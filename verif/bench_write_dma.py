@@ -12,6 +12,7 @@ from rowmesh.rtl.config import WORD_BYTES
 from rowmesh.rtl.dma.write_channel import run_word_layout
 from rowmesh.rtl.layouts import WORD_BITS, Fault
 from rowmesh.verif.dma_harness import SlaveMemory, pauses, request, watch_address
+from rowmesh.verif.noc_agents import wake
 from rowmesh.verif.simulator import bench_config
 from rowmesh.verif.stream import StreamDriver, pack, reset, start_clock
 
@@ -39,6 +40,7 @@ class Bench:
         """Clock, reset, the memory on the bus, drivers."""
         dut = self.dut
         start_clock(dut)
+        wake(dut)
         dut.window_base.value = 0
         dut.window_limit.value = SIZE
         dut.stop.value = 0

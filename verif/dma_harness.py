@@ -278,6 +278,14 @@ class BurstWrites:
         dut.done.value = 0
         cocotb.start_soon(self._acknowledge())
 
+    def clear(self) -> None:
+        """Forget everything, for a reset."""
+        self.words.clear()
+        self.twice.clear()
+        self._open.clear()
+        self._left = 0
+        self.beats.stall_probability = 1.0
+
     def _burst(self, payload: int) -> None:
         burst = unpack(burst_layout(), payload)
         address, end = burst["address"], burst["address"] + (burst["length"] + 1) * self.bytes

@@ -1,0 +1,18 @@
+"""The output writer on both simulators."""
+
+import dataclasses
+
+import pytest
+
+from rowmesh.rtl.config import PRESETS
+from rowmesh.rtl.dma.out_writer import OutWriter
+from rowmesh.verif.dma_harness import WriterDut
+from rowmesh.verif.simulator import Simulator, run_bench
+
+
+@pytest.mark.cocotb
+@pytest.mark.parametrize("data_bits", [64, 256])
+def test_out_writer(sim: Simulator, seed: int, data_bits: int) -> None:
+    config = dataclasses.replace(PRESETS["tiny"](), axi_data_bits=data_bits)
+    dut = WriterDut(OutWriter(config), config)
+    run_bench(dut, "rowmesh.verif.bench_out_writer", sim=sim, seed=seed, config=config)
