@@ -108,7 +108,8 @@ async def decodes(dut: Any, i_stall: float, o_stall: float) -> None:
                 drained.append(driver.sent)
 
     cocotb.start_soon(count())
-    ends, pairs = [], 0
+    ends: list[int] = []
+    pairs = 0
     for chunk in random_chunks(rng, 60):
         words, coded = plain_words(chunk), rlc_encode(list(chunk))
         chunks.put(len(words))

@@ -83,7 +83,7 @@ def _build_channels(m: Module, dut: Any, master: Any, make: Callable[[], Any]) -
     return channels
 
 
-class ReadDut(wiring.Component):
+class ReadDut(wiring.Component):  # type: ignore[type-arg]
     """`AxiReadMaster` with its channels."""
 
     def __init__(self, config: Config, channels: int) -> None:
@@ -109,7 +109,7 @@ class ReadDut(wiring.Component):
         return m
 
 
-class WriteDut(wiring.Component):
+class WriteDut(wiring.Component):  # type: ignore[type-arg]
     """`AxiWriteMaster` with its channels."""
 
     def __init__(self, config: Config, channels: int) -> None:
@@ -130,7 +130,7 @@ class WriteDut(wiring.Component):
         return m
 
 
-class LoaderDut(wiring.Component):
+class LoaderDut(wiring.Component):  # type: ignore[type-arg]
     """A loader with its read channel: `burst` and `beat` instead of words."""
 
     def __init__(self, loader: Any, config: Config) -> None:
@@ -162,7 +162,7 @@ class LoaderDut(wiring.Component):
         return m
 
 
-class WriterDut(wiring.Component):
+class WriterDut(wiring.Component):  # type: ignore[type-arg]
     """An output writer with its write channel; `busy` of both."""
 
     def __init__(self, writer: Any, config: Config) -> None:
