@@ -202,7 +202,11 @@ class _Sharing:
 _CELL = re.compile(r"^(\s+cell )\\(\S+)( .*)$")
 _PORT = re.compile(r"^(  wire width \d+ (?:input|output|inout) )\d+( .*\\(\S+))$")
 _PRIORITY = re.compile(r"^(\s+parameter (?:signed )?\\PRIORITY )32'([01]{32})$")
-_DROPPED = re.compile(r"^\s*attribute \\(generator|src|enum_base_type|enum_value_\S+) ")
+#: Attributes that say nothing about the hardware, and wires without bits: Verilog has no such.
+_DROPPED = re.compile(
+    r"^\s*attribute \\(generator|src|enum_base_type|enum_value_\S+) "
+    r"|^  wire width 0 \\|^ {0,2}connect \\\S+ \{\s*\}$"
+)
 
 
 @dataclasses.dataclass

@@ -26,10 +26,14 @@ from rowmesh.sim_models.compress import rlc_decode, rlc_encode
 from rowmesh.sim_models.compress_weights import decode_weight_block
 from rowmesh.sim_models.golden_ops import requant
 
-__all__ = ["ProgramModel"]
+__all__ = ["ProgramModel", "PsumOverflow"]
 
 Process = Generator[None, None, None]
 Key = tuple[Any, ...]
+
+
+class PsumOverflow(RuntimeError):
+    """A psum does not fit its width: the hardware stops with a fault."""
 
 
 class ProgramModel:
@@ -45,7 +49,8 @@ class ProgramModel:
     Raises
     ------
     RuntimeError
-        From `run`: a program that can make no progress (the hardware would hang), or an overflow.
+        From `run`: a program that can make no progress (the hardware would hang), or an overflow
+        (`PsumOverflow`; `layer` says where).
     """
 
     def __init__(self, config: Config, memory: NDArray[np.uint8]) -> None:
@@ -56,6 +61,7 @@ class ProgramModel:
         self.busy: set[Key] = set()
         self.units = dict(self._units())
         self.psum_peak = 0
+        self.layer = 0
 
     # -- the controller ------------------------------------------------------------------------
 
@@ -71,6 +77,8 @@ class ProgramModel:
                 cols = value
             elif opcode is Opcode.UNITS:
                 units = value
+            elif opcode is Opcode.LAYER:
+                self.layer = value
             elif opcode is Opcode.WRITE:
                 self._write(rows, cols, units, fields)
             elif opcode in (Opcode.WAIT, Opcode.END):
@@ -294,10 +302,11 @@ class ProgramModel:
             self._give(own, "psum", y, x, i)
 
     def _check(self, sums: NDArray[np.int64], where: str) -> None:
-        peak = int(np.abs(sums).max(initial=0))
-        self.psum_peak = max(self.psum_peak, peak)
-        if peak >= 1 << (self.config.psum_bits - 1):
-            raise RuntimeError(f"{where}: psum {peak} overflows {self.config.psum_bits} bits")
+        low, high = int(sums.min(initial=0)), int(sums.max(initial=0))
+        self.psum_peak = max(self.psum_peak, high, -low)
+        half = 1 << (self.config.psum_bits - 1)
+        if not -half <= low <= high < half:
+            raise PsumOverflow(f"{where}: psums {low}..{high}: {self.config.psum_bits} bits")
 
     def _psum_router(self, d: dict[str, Any], y: int, x: int, i: int) -> Process:
         out = through = 0

@@ -14,6 +14,8 @@ from rowmesh.verif.stream import pack
 __all__ = ["Maker", "Shape", "Work", "iact_beats", "weight_beats"]
 
 Pair = tuple[int, int]
+#: Random work is smaller than this, to keep simulations short.
+MAX_LOOKUPS = 400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,7 @@ class Shape:
 
 @dataclass(kw_only=True)
 class Work:
-    """One descriptor with all that it meets. Beats are (fields or packed words, last)."""
+    """One descriptor with all that it meets, as packed payloads."""
 
     shape: Shape
     iact: list[int] = field(default_factory=list)
@@ -188,8 +190,12 @@ class Maker:
 
     def work(self, shape: Shape | None = None) -> Work:
         """Work of this shape, or of a random one."""
-        for _ in range(200):
-            work = self._try(shape or self.shape())
+        for _ in range(500):
+            found = shape or self.shape()
+            size = found.groups * found.blocks * found.rows * found.windows * found.cols
+            if shape is None and size > MAX_LOOKUPS:
+                continue
+            work = self._try(found)
             if work is not None:
                 return work
         raise ValueError(f"nothing of this shape fits: {shape}")
@@ -197,9 +203,10 @@ class Maker:
     def segment(self, shape: Shape) -> list[int]:
         """Values of one segment."""
         rng, bits = self.rng, self.config.iact_bits
-        low = -(1 << bits - 1) if shape.iact_signed else 0
+        low = -(1 << bits - 1) if shape.iact_signed else 1
+        high = (1 << bits - 1) - 1 if shape.iact_signed else (1 << bits) - 1
         return [
-            rng.choice([low, low + (1 << bits) - 1, rng.randrange(low, low + (1 << bits))])
+            rng.choice([low, high, rng.randint(low, high) or 1])
             if rng.random() < shape.iact_density
             else 0
             for _ in range(shape.segment_cols)
@@ -210,7 +217,7 @@ class Maker:
         rng, half = self.rng, 1 << self.config.weight_bits - 1
         return [
             [
-                rng.randrange(-half, half) if rng.random() < shape.weight_density else 0
+                rng.randrange(-half, half) or 1 if rng.random() < shape.weight_density else 0
                 for _ in range(shape.psums)
             ]
             for _ in range(shape.cols)

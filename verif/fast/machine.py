@@ -1,6 +1,7 @@
 """The fast simulation as a bus: Verilated accelerator with memory in C++, driven from Python."""
 
 import ctypes
+import time
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,10 @@ def build_library(config: Config) -> Path:
     harness.write_bytes((Path(__file__).parent / "harness.cpp").read_bytes())
     blocks = ["pe"] if config.pes > 16 else []
     return build_verilator_library([verilog], [harness], work, TOP, blocks)
+
+
+#: Cycles between two looks at the clock on the wall.
+_CHUNK = 10_000
 
 
 class FastMachine:
@@ -105,7 +110,15 @@ class FastMachine:
         self._check(address, len(data))
         self.memory[address : address + len(data)] = np.frombuffer(data, np.uint8)
 
-    def wait_irq(self, limit: int) -> bool:
+    def wait_irq(self, timeout: float) -> bool:
+        """Run until the interrupt; False when it has not come within `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while not self.run_cycles(_CHUNK):
+            if time.monotonic() > deadline:
+                return False
+        return True
+
+    def run_cycles(self, limit: int) -> bool:
         """Run until the interrupt; False after `limit` cycles without it."""
         return int(self._library.rowmesh_run(self._handle, limit)) >= 0
 
