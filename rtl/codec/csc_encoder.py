@@ -11,10 +11,23 @@ from amaranth.lib.wiring import In, Out
 from rowmesh.rtl.config import WORD_BYTES, bits_for
 from rowmesh.rtl.noc.hop import Hop
 
-__all__ = ["CscEncoder"]
+__all__ = ["CscEncoder", "csc_beat", "csc_word"]
 
 BYTE_BITS = 8
 PAIRS = 2
+
+
+def csc_word(word_bytes: int = WORD_BYTES) -> data.StructLayout:
+    """Input of the encoder: the low `bytes` of `word`; `last` ends the segment."""
+    return data.StructLayout(
+        {"word": BYTE_BITS * word_bytes, "bytes": bits_for(word_bytes), "last": 1, "dense": 1}
+    )
+
+
+def csc_beat(value_bits: int, count_bits: int) -> data.StructLayout:
+    """Output of the encoder: two pairs; `last` ends the segment."""
+    pair = data.StructLayout({"value": value_bits, "count": count_bits})
+    return data.StructLayout({"pairs": data.ArrayLayout(pair, PAIRS), "last": 1})
 
 
 class CscEncoder(wiring.Component):
@@ -62,23 +75,18 @@ class CscEncoder(wiring.Component):
             raise ValueError(f"value_bits = {value_bits}: must be within 1..{BYTE_BITS}")
         if word_bytes < 2 or word_bytes & (word_bytes - 1):
             raise ValueError(f"word_bytes = {word_bytes}: must be a power of two, 2 or more")
+        if count_bits < 0:
+            raise ValueError(f"count_bits = {count_bits}: must be 0 or more")
         low = max(count_bits, word_bytes.bit_length()) + 1
-        if count_bits < 0 or run_bits < low:
+        if run_bits < low:
             raise ValueError(f"run_bits = {run_bits}: must be {low} or more")
         self.value_bits = value_bits
         self.count_bits = count_bits
         self.word_bytes = word_bytes
         self.run_bits = run_bits
-        self.pair = data.StructLayout({"value": value_bits, "count": count_bits})
-        self.beat = data.StructLayout({"pairs": data.ArrayLayout(self.pair, PAIRS), "last": 1})
-        self.word = data.StructLayout(
-            {
-                "word": BYTE_BITS * word_bytes,
-                "bytes": bits_for(word_bytes),
-                "last": 1,
-                "dense": 1,
-            }
-        )
+        self.beat = csc_beat(value_bits, count_bits)
+        self.pair = self.beat["pairs"].shape.elem_shape
+        self.word = csc_word(word_bytes)
         super().__init__(
             {
                 "i": In(stream.Signature(self.word)),

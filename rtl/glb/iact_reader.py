@@ -112,10 +112,9 @@ class IactReader(wiring.Component):
                 m.d.comb += self.desc.ready.eq(1)
                 with m.If(self.desc.valid):
                     m.next = "WAIT"
-            with m.State("WAIT"):
-                with m.If(self.tiles != 0):
-                    m.d.comb += agu.start.eq(1)
-                    m.next = "READ"
+            with m.State("WAIT"), m.If(self.tiles != 0):
+                m.d.comb += agu.start.eq(1)
+                m.next = "READ"
             with m.State("READ"):
                 # An empty nest is over before it begins.
                 m.d.comb += ended.eq(~agu.busy | (agu.o.valid & agu.o.ready & at.ends[-1]))
