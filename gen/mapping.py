@@ -7,6 +7,7 @@ cluster rows, cluster columns), SPad (items: the part of the window that one PE 
 import enum
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 from rowmesh.gen.task import ConvTask
 from rowmesh.rtl.config import IACT_PAIRS, WORD_BYTES, Config
@@ -51,6 +52,8 @@ class Mapping:
         Largest tile of one PE column: output rows x output columns.
     channels_first : bool
         Items in the order channels inside filter rows, or the other way round.
+    folds : int
+        Parts of the items of a PE whose inputs are in the iact banks at different times.
     """
 
     config: Config
@@ -65,6 +68,7 @@ class Mapping:
     rows: int
     width: int
     channels_first: bool
+    folds: int = 1
 
     # -- the window in a PE --------------------------------------------------------------------
 
@@ -127,6 +131,11 @@ class Mapping:
         )
         return part + [None] * (self.passes - len(part))
 
+    def fold_items(self, position: int, fold: int) -> list[Item | None]:
+        """The part of `row_items` that meets the tile of one fold."""
+        size = -(-self.passes // self.folds)
+        return self.row_items(position)[fold * size : (fold + 1) * size]
+
     # -- output channels -----------------------------------------------------------------------
 
     @property
@@ -158,6 +167,17 @@ class Mapping:
         """Groups of output channels that a cluster handles in turn for one tile."""
         return self.slot_outputs // (self.m0 * self.output_cols)
 
+    @property
+    def param_groups(self) -> int:
+        """Groups whose parameters are in one half of the parameter memory."""
+        half = self.config.param_depth // 2
+        return min(self.groups, half // (self.m0 * self.output_cols))
+
+    @property
+    def param_chunks(self) -> int:
+        """Parts in which the parameters of a cluster are loaded; more than one: for every round."""
+        return -(-self.groups // self.param_groups)
+
     # -- tiles ---------------------------------------------------------------------------------
 
     def columns(self, spatial: int) -> int:
@@ -175,9 +195,14 @@ class Mapping:
         """Whether a psum tile needs the whole bank."""
         return self.rows * self.width * self.m0 > self.config.glb_psum_count // 2
 
-    def row_box(self, position: int) -> tuple[range, range]:
-        """Planes and filter rows that the PE at `position` reads."""
-        used = [item for item in self.row_items(position) if item] or [Item(0, 0, 0)]
+    @property
+    def loads(self) -> int:
+        """Tiles that an iact bank gets in a round."""
+        return 1 if self.folds == 1 else self.folds * self.groups
+
+    def row_box(self, position: int, fold: int) -> tuple[range, range]:
+        """Planes and filter rows that the PE at `position` reads in one fold."""
+        used = [item for item in self.fold_items(position, fold) if item] or [Item(0, 0, 0)]
         low, high = min(i.c for i in used), max(i.c for i in used) + self.c0 - 1
         high = min(high, self.task.input.planes * WORD_BYTES - 1)
         taps = [i.r for i in used]
@@ -200,8 +225,8 @@ class Mapping:
     def tile_words(self) -> int:
         """Largest tile in an iact bank, 64-bit words."""
         most = 0
-        for position in range(self.depth):
-            planes, taps = self.row_box(position)
+        for position, fold in product(range(self.depth), range(self.folds)):
+            planes, taps = self.row_box(position, fold)
             words = len(planes) * self.input_rows(self.rows, taps) * self.input_width(self.width)
             most = max(most, words)
         # The last segment of a row may reach past the window where U does not divide S.
@@ -226,4 +251,5 @@ class Mapping:
             f"C0={self.c0} S0={self.s0} M0={self.m0} rows={self.pe_rows} cols={cols} "
             f"clusters={self.vertical}/{self.horizontal} tile={self.rows}x{self.width} "
             f"passes={self.passes} rounds={self.rounds}"
+            + (f" folds={self.folds}" if self.loads > 1 else "")
         )

@@ -1,12 +1,13 @@
 """From a mapping to descriptors: what every unit of every cluster is told, layer by layer."""
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, Protocol
 
 from rowmesh.gen.mapping import Mapping, Spread
 from rowmesh.gen.tile_work import LayerMemory, Place, TileWork
 from rowmesh.gen.tiling import Phase, Tile, phases
-from rowmesh.rtl.config import PSUM_LANES, WORD_BYTES
+from rowmesh.rtl.config import PSUM_LANES
 from rowmesh.rtl.layouts import Source, Unit
 
 __all__ = ["LayerSchedule", "Writer"]
@@ -46,6 +47,8 @@ class LayerSchedule:
             slot: max((i for i, tiles in enumerate(self.rounds) if tiles[slot]), default=-1)
             for slot in range(mapping.space_slots)
         }
+        self.pending: deque[tuple[tuple[Tile | None, ...], int]] = deque()
+        self.loaded = 0  # loads that were sent
         self.psum_passes = 1 if mapping.in_pe else mapping.passes
 
     def _place(self, y: int, x: int) -> Place:
@@ -66,31 +69,37 @@ class LayerSchedule:
 
     def prefetch(self, program: Writer) -> None:
         """What may be sent while the layer before still runs: no activation is read."""
-        loaders: Descriptors = {
-            (p.y, p.x, 0): {
-                "base": self.memory.params + p.outputs * self.mapping.slot_outputs * 2 * WORD_BYTES,
-                "channels": self.mapping.slot_outputs,
-            }
-            for p in self.places
-            if self._has_bank(p) and self.last_round[p.space] >= 0
-        }
-        program.write_all(Unit.PARAM_LOADER, loaders)
+        self._params(program, self.rounds[0], 0)
         self._circuits(program, self.phases[0])
 
     def emit(self, program: Writer) -> None:
         """Everything else, after the layer before has written its output."""
+        m = self.mapping
+        self.pending = deque((tiles, k % m.folds) for tiles in self.rounds for k in range(m.loads))
+        self.loaded = 0
+        self._load(program)
         number = 0
         for index, phase in enumerate(self.phases):
             if index:
                 self._circuits(program, phase)
             for tiles in phase.rounds:
-                if number == 0:
-                    self._load(program, tiles, number)
-                if number + 1 < len(self.rounds):
-                    # One round ahead, so that loading overlaps computing.
-                    self._load(program, self.rounds[number + 1], number + 1)
                 self._round(program, tiles, number)
                 number += 1
+
+    def _params(self, program: Writer, tiles: tuple[Tile | None, ...], chunk: int) -> None:
+        """A chunk of parameters; the only one is loaded once for all rounds."""
+        program.write_all(
+            Unit.PARAM_LOADER,
+            {(p.y, p.x, 0): self.work.params(p, chunk) for p, _ in self._with_bank(tiles)},
+        )
+
+    def _with_bank(self, tiles: tuple[Tile | None, ...]) -> list[tuple[Place, Tile]]:
+        """Clusters whose psum banks make a tile."""
+        return [
+            (p, tile)
+            for p in self.places
+            if (tile := tiles[p.space]) is not None and self._has_bank(p)
+        ]
 
     # -- one phase: circuits and PEs -----------------------------------------------------------
 
@@ -214,48 +223,82 @@ class LayerSchedule:
 
     # -- one round: tiles in, tiles out --------------------------------------------------------
 
-    def _load(self, program: Writer, tiles: tuple[Tile | None, ...], number: int) -> None:
+    def _load(self, program: Writer) -> None:
+        """The next tile for the iact banks, if there is one more."""
+        if not self.pending:
+            return
         m = self.mapping
+        tiles, fold = self.pending.popleft()
         program.write_all(
             Unit.IACT_LOADER,
             {
-                (p.y, p.x, k): self.work.loader(tile, p.chain * m.pe_rows + k, number)
+                (p.y, p.x, k): self.work.loader(tile, p.chain * m.pe_rows + k, fold, self.loaded)
                 for p in self.places
                 if (tile := tiles[p.space]) is not None and self._loads_iacts(p)
                 for k in range(m.pe_rows)
             },
         )
+        self.loaded += 1
 
     def _round(self, program: Writer, tiles: tuple[Tile | None, ...], number: int) -> None:
         m = self.mapping
-        readers: list[Descriptors] = []
-        banks = [
-            (p, tile)
-            for p in self.places
-            if (tile := tiles[p.space]) is not None and self._has_bank(p)
-        ]
-        for place in self.places:
-            tile = tiles[place.space]
-            if tile is None or not self._loads_iacts(place):
-                continue
-            for k in range(m.pe_rows):
-                nests = self.work.readers(tile, place.chain * m.pe_rows + k, number)
-                readers += [{} for _ in range(len(nests) - len(readers))]
-                for reader, desc in zip(readers, nests, strict=False):
-                    reader[(place.y, place.x, k)] = desc
-        program.write_all(
-            Unit.OUT_WRITER, {(p.y, p.x, 0): self.work.writer(p, t) for p, t in banks}
-        )
+        writers: Descriptors = {
+            (p.y, p.x, 0): self.work.writer(p, tile) for p, tile in self._with_bank(tiles)
+        }
+        if m.folds > 1:
+            program.write_all(Unit.OUT_WRITER, writers)
+            for group in range(m.groups):
+                for fold in range(m.folds):
+                    number_loaded = self.loaded - 1
+                    self._load(program)
+                    for reader in self._readers(tiles, fold, number_loaded):
+                        program.write_all(Unit.IACT_READER, reader)
+                self._post(program, tiles, group, number)
+            return
+        readers = self._readers(tiles, 0, self.loaded - 1)
+        # One tile ahead, so that loading overlaps computing.
+        self._load(program)
+        program.write_all(Unit.OUT_WRITER, writers)
         # Readers and post units take turns, so that none waits for the bus behind the other.
         per_group = max(1, -(-len(readers) // m.groups))
         for group in range(m.groups):
             for reader in readers[group * per_group : (group + 1) * per_group]:
                 program.write_all(Unit.IACT_READER, reader)
-            posts: Descriptors = {}
-            for place, tile in banks:
-                last = number == self.last_round[place.space] and group == m.groups - 1
-                posts[(place.y, place.x, 0)] = self.work.post(tile, group, release=last)
-            program.write_all(Unit.POST, posts)
+            self._post(program, tiles, group, number)
+
+    def _readers(self, tiles: tuple[Tile | None, ...], fold: int, loaded: int) -> list[Descriptors]:
+        """Descriptors of all readers for one load; several when one nest cannot say it."""
+        readers: list[Descriptors] = []
+        for place in self.places:
+            tile = tiles[place.space]
+            if tile is None or not self._loads_iacts(place):
+                continue
+            for k in range(self.mapping.pe_rows):
+                position = place.chain * self.mapping.pe_rows + k
+                nests = self.work.readers(tile, position, fold, loaded)
+                readers += [{} for _ in range(len(nests) - len(readers))]
+                for reader, desc in zip(readers, nests, strict=False):
+                    reader[(place.y, place.x, k)] = desc
+        return readers
+
+    def _post(
+        self, program: Writer, tiles: tuple[Tile | None, ...], group: int, number: int
+    ) -> None:
+        """One group of output channels leaves; parameters in chunks are loaded one chunk ahead."""
+        m = self.mapping
+        chunked = m.param_chunks > 1
+        chunk_ends = (group + 1) % m.param_groups == 0 or group == m.groups - 1
+        if chunked and group % m.param_groups == 0:
+            chunk = group // m.param_groups + 1
+            if chunk < m.param_chunks:
+                self._params(program, tiles, chunk)
+            elif number + 1 < len(self.rounds):
+                self._params(program, self.rounds[number + 1], 0)
+        posts: Descriptors = {}
+        for place, tile in self._with_bank(tiles):
+            last = chunk_ends and (chunked or number == self.last_round[place.space])
+            posts[(place.y, place.x, 0)] = self.work.post(tile, group, release=last)
+        program.write_all(Unit.POST, posts)
 
     def _loads_iacts(self, place: Place) -> bool:
         m = self.mapping

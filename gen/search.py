@@ -1,5 +1,6 @@
 """The search for the mapping of a layer with the fewest predicted cycles."""
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.mapping import Mapping, Spread
 from rowmesh.gen.task import ConvTask
-from rowmesh.rtl.config import PSUM_LANES, WORD_BYTES, Config
+from rowmesh.rtl.config import IACT_PAIRS, PSUM_LANES, WORD_BYTES, Config
 
 __all__ = ["best_mapping", "predicted_cycles"]
 
@@ -61,12 +62,13 @@ def _divisors(number: int) -> list[int]:
     return [d for d in range(1, number + 1) if number % d == 0]
 
 
-def _candidates(config: Config, task: ConvTask) -> Iterator[Mapping]:
-    """Every mapping worth a look, before capacities are checked."""
+def _candidates(config: Config, task: ConvTask, small: bool) -> Iterator[Mapping]:
+    """Every mapping worth a look, before capacities are checked; `small`: the lowest tiles only."""
     _, _, taps, _ = task.weights.shape
     planes = task.output.planes
     height, width = task.used_size
-    widths = sorted({-(-width // (parts * task.pool[1])) * task.pool[1] for parts in range(1, 9)})
+    parts = [1 << k for k in range(width.bit_length() + 1)] if small else range(1, 9)
+    widths = sorted({-(-width // (n * task.pool[1])) * task.pool[1] for n in parts})
     c_sizes = [c for c in (1, 2, 4, 8) if c <= task.input.planes * WORD_BYTES]
     c_sizes += [c for c in range(16, config.weight_addr_depth + 1, 8) if c <= task.input.channels]
     splits = sorted({1, taps} if task.dilation[1] == 1 else {1})
@@ -81,7 +83,8 @@ def _candidates(config: Config, task: ConvTask) -> Iterator[Mapping]:
                     continue
                 step = task.pool[0]
                 top = -(-height // (step * (1 if by_outputs else cols))) * step
-                for rows in sorted({step * k for k in (1, 2, 3, 4, 6, 8)} | {top}):
+                heights = {step} if small else {step * k for k in (1, 2, 3, 4, 6, 8)} | {top}
+                for rows in sorted(heights):
                     if rows > top:
                         continue
                     for w in widths:
@@ -112,14 +115,13 @@ def _fits(mapping: Mapping, words: NDArray[np.int64]) -> bool:
         mapping.cols <= config.weight_addr_depth
         and mapping.m0 <= config.psum_depth
         and mapping.padded_outputs % slots == 0
-        and mapping.slot_outputs <= config.param_depth // 2
+        and mapping.m0 * mapping.output_cols <= config.param_depth // 2
         and mapping.segments < config.iact_addr_depth
         and retained + 1 <= config.iact_words
         and mapping.cols < 1 << 8
         and int(words.sum(axis=-1).max()) <= config.weight_data_depth
         and psums <= config.glb_psum_count
         and not (mapping.chained and config.pe_rows > config.glb_iact_banks)
-        and mapping.tile_words <= config.glb_iact_words
     )
 
 
@@ -179,7 +181,7 @@ def _dram_words(mapping: Mapping, blocks: int, load: float) -> float:
     clusters = config.cluster_cols * config.rows_per_axi_master
     iact_sources = 1 if mapping.horizontal is Spread.OUTPUTS else clusters
     weight_sources = 1 if mapping.horizontal is Spread.SPACE else clusters
-    iacts = mapping.pe_rows * mapping.tile_words * iact_sources
+    iacts = mapping.pe_rows * mapping.tile_words * mapping.loads * iact_sources
     pool = task.pool[0] * task.pool[1]
     outputs = mapping.rows * mapping.width * mapping.spatial_cols * mapping.slot_outputs
     weights = blocks * mapping.output_cols * mapping.pe_rows * load * weight_sources
@@ -197,25 +199,71 @@ def best_mapping(config: Config, task: ConvTask) -> tuple[Mapping, float, str]:
     Raises
     ------
     RowmeshError
-        No mapping fits: names the layer and the parameters to change.
+        No mapping fits: names the layer and the parameters to change, with what they need.
     """
     columns = _Columns(config, task)
     density = 1.0 if task.input.stored_zero else 0.5
     best: tuple[Mapping, float, str] | None = None
-    for mapping in _candidates(config, task):
-        if mapping.cols > config.weight_addr_depth or mapping.m0 > config.psum_depth:
+    # Inputs in parts only where nothing else fits: they are loaded again for every output group.
+    for small in (False, True):
+        for mapping in _candidates(config, task, small):
+            if mapping.cols > config.weight_addr_depth or mapping.m0 > config.psum_depth:
+                continue
+            words = columns.words(mapping.c0, mapping.s0, mapping.m0)
+            if not _fits(mapping, words):
+                continue
+            if mapping.tile_words > config.glb_iact_words:
+                if not small:
+                    continue
+                if best is not None and predicted_cycles(mapping, words, density)[0] >= best[1]:
+                    continue
+                folded = _fold(mapping)
+                if folded is None:
+                    continue
+                mapping = folded
+            cycles, limit = predicted_cycles(mapping, words, density)
+            if best is None or cycles < best[1]:
+                best = (mapping, cycles, limit)
+        if best is not None:
+            return best
+    raise RowmeshError(f"layer {task.name}: no tile fits: {_shortage(config, task, columns)}")
+
+
+def _shortage(config: Config, task: ConvTask, columns: _Columns) -> str:
+    """What to raise so that the smallest tile fits."""
+    best: dict[str, int] = {}
+    for mapping in _candidates(config, task, small=True):
+        if mapping.m0 > WORD_BYTES or mapping.columns(mapping.spatial_cols) > 1:
+            continue
+        if mapping.output_slots > 1 or mapping.chained:
             continue
         words = columns.words(mapping.c0, mapping.s0, mapping.m0)
-        if not _fits(mapping, words):
-            continue
-        cycles, limit = predicted_cycles(mapping, words, density)
-        if best is None or cycles < best[1]:
-            best = (mapping, cycles, limit)
-    if best is None:
-        raise RowmeshError(
-            f"layer {task.name}: no tile fits the configuration {config.cluster_rows}x"
-            f"{config.cluster_cols} clusters; raise glb_iact_bytes ({config.glb_iact_bytes}), "
-            f"glb_psum_count ({config.glb_psum_count}), weight_data_depth "
-            f"({config.weight_data_depth}) or param_depth ({config.param_depth})"
-        )
+        needs = {
+            "weight_addr_depth": mapping.cols,
+            "weight_data_depth": int(words.sum(axis=-1).max()),
+            "iact_addr_depth": mapping.segments + 1,
+            "iact_data_depth": IACT_PAIRS * ((mapping.segments - 1) * mapping.segment_words + 1),
+            "glb_psum_count": mapping.rows * mapping.width * mapping.m0,
+            "glb_iact_bytes": WORD_BYTES
+            * dataclasses.replace(mapping, folds=mapping.passes).tile_words,
+        }
+        short = {name: need for name, need in needs.items() if need > getattr(config, name)}
+        if not best or (len(short), sum(short.values())) < (len(best), sum(best.values())):
+            best = short
+    return ", ".join(
+        f"{name} = {getattr(config, name)} must be at least {need}" for name, need in best.items()
+    )
+
+
+def _fold(mapping: Mapping) -> Mapping | None:
+    """The mapping in the fewest folds whose tile fits a bank, or None."""
+    low, high = 1, mapping.passes  # the tile shrinks with more folds: bisect
+    best = None
+    while low <= high:
+        folds = (low + high) // 2
+        trial = dataclasses.replace(mapping, folds=folds)
+        if trial.tile_words <= mapping.config.glb_iact_words:
+            best, high = trial, folds - 1
+        else:
+            low = folds + 1
     return best

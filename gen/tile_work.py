@@ -11,7 +11,7 @@ from rowmesh.gen.mapping import Item, Mapping
 from rowmesh.gen.tensors import Feature
 from rowmesh.gen.tiling import Tile, factor
 from rowmesh.rtl.config import PSUM_LANES, WORD_BYTES
-from rowmesh.rtl.layouts import IACT_LOOPS, POST_LOOPS, WRITER_LOOPS, Layouts
+from rowmesh.rtl.layouts import IACT_LOOPS, PARAM_WORDS, POST_LOOPS, WRITER_LOOPS, Layouts
 
 __all__ = ["LayerMemory", "Place", "Region", "TileWork", "block_matrix"]
 
@@ -73,10 +73,10 @@ class TileWork:
         self.memory = memory
         self.layouts = Layouts(self.config)
 
-    def _geometry(self, tile: Tile, position: int) -> tuple[range, range, int, int]:
+    def _geometry(self, tile: Tile, position: int, fold: int) -> tuple[range, range, int, int]:
         """Planes, filter rows, input rows and input pixels of a bank's tile."""
         m, task = self.mapping, self.task
-        planes, taps = m.row_box(position)
+        planes, taps = m.row_box(position, fold)
         rows = (tile.cols * tile.rows - 1) * task.stride[0] + (len(taps) - 1) * task.dilation[0] + 1
         return planes, taps, rows, m.input_width(tile.width)
 
@@ -84,10 +84,10 @@ class TileWork:
         m = self.mapping
         return (number % m.bank_slots) * (self.config.glb_iact_words // 2)
 
-    def loader(self, tile: Tile, position: int, number: int) -> dict[str, Any]:
-        """The tile of round `number` for the bank at `position` of the psum chain."""
+    def loader(self, tile: Tile, position: int, fold: int, number: int) -> dict[str, Any]:
+        """Load `number` of the layer for the bank at `position` of the psum chain."""
         task, feature = self.task, self.memory.input
-        planes, taps, rows, width = self._geometry(tile, position)
+        planes, taps, rows, width = self._geometry(tile, position, fold)
         first_row = tile.row * task.stride[0] + taps[0] * task.dilation[0] - task.pad[0]
         first_col = tile.left * task.stride[1] - task.pad[1]
         top = min(rows, max(0, -first_row))
@@ -125,10 +125,10 @@ class TileWork:
             "dest": self._dest(number),
         }
 
-    def readers(self, tile: Tile, position: int, number: int) -> list[dict[str, Any]]:
-        """Walks over that tile, one after the other; the last one frees it."""
+    def readers(self, tile: Tile, position: int, fold: int, number: int) -> list[dict[str, Any]]:
+        """Walks over that load, one after the other; the last one frees it."""
         m, task = self.mapping, self.task
-        planes, taps, rows, width = self._geometry(tile, position)
+        planes, taps, rows, width = self._geometry(tile, position, fold)
         line = width * WORD_BYTES
         start = self._dest(number) * WORD_BYTES
 
@@ -148,7 +148,8 @@ class TileWork:
             (tile.width + m.segments - 1, task.stride[1] * WORD_BYTES),
             (tile.rows, task.stride[0] * line),
         ]
-        offsets = [offset(item) for item in m.row_items(position)] * m.groups
+        offsets = [offset(item) for item in m.fold_items(position, fold)]
+        offsets *= m.groups if m.folds == 1 else 1
         nests = factor(offsets, IACT_LOOPS - _ITEM_LOOPS)
         return [
             {
@@ -160,6 +161,16 @@ class TileWork:
             }
             for index, (base, outer) in enumerate(nests)
         ]
+
+    def params(self, place: Place, chunk: int) -> dict[str, Any]:
+        """Parameters of some groups of output channels."""
+        m = self.mapping
+        size = m.param_groups * m.m0 * m.output_cols
+        first = place.outputs * m.slot_outputs + chunk * size
+        return {
+            "base": self.memory.params + first * PARAM_WORDS * WORD_BYTES,
+            "channels": min(size, m.slot_outputs - chunk * size),
+        }
 
     def post(self, tile: Tile, group: int, *, release: bool) -> dict[str, Any]:
         """The psums of one group of output channels; `release` frees the parameters."""
@@ -184,7 +195,7 @@ class TileWork:
             "tiles": 1,
             "banks": (1 << m.columns(tile.cols)) - 1,
             "psum_base": 0,
-            "param_base": group * m.output_cols * pair,
+            "param_base": group % m.param_groups * m.output_cols * pair,
             "zero_point": self.memory.output.stored_zero,
             "low": task.low,
             "high": task.high,

@@ -7,7 +7,7 @@ from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.program import Program, ProgramError
 from rowmesh.rtl.config import Config
 from rowmesh.rtl.control.registers import Access, State, register_map
-from rowmesh.rtl.layouts import Fault, Layouts, Opcode
+from rowmesh.rtl.layouts import Fault, Layouts, Opcode, descriptor_values
 from rowmesh.sim_models.program_model import ProgramModel, PsumOverflow
 
 __all__ = ["ModelMachine"]
@@ -109,8 +109,8 @@ class ModelMachine:
             self._fault(Fault.PROGRAM_CRC, 0)
             return
         layout = Layouts(self.config).instruction
-        fields = [layout.from_bits(word) for word in instructions]
-        layers = [int(f.data) for f in fields if int(f.opcode) == Opcode.LAYER]
+        fields = [descriptor_values(layout, word) for word in instructions]
+        layers = [f["data"] for f in fields if f["opcode"] == Opcode.LAYER]
         model = ProgramModel(self.config, self.memory)
         try:
             model.run(instructions)
