@@ -9,6 +9,7 @@ from cocotb.triggers import FallingEdge, ReadOnly, RisingEdge
 from cocotbext.axi import AxiReadBus, AxiSlaveRead
 
 from rowmesh.rtl.config import WORD_BYTES
+from rowmesh.rtl.dma.read_channel import FIFO_BEATS
 from rowmesh.rtl.layouts import Fault
 from rowmesh.verif.dma_harness import (
     SlaveMemory,
@@ -283,3 +284,40 @@ async def stops_at_any_time(dut: Any) -> None:
         for monitor in monitors:
             monitor.stall_probability = 0.3
     assert not bench.faults
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+async def a_stuck_channel_holds_up_nobody(dut: Any) -> None:
+    """A channel whose words are not taken asks only for what it can hold."""
+    bench = Bench(dut)
+    await bench.start()
+    for i in range(1, bench.channels):
+        stuck = StreamDriver(dut, f"request__{i}")
+        stuck.put(*(request(0x800 * k + 0x58, 77, bench.config) for k in range(4)))
+    await bench.cycles(300)
+    assert int(dut.quiet.value)
+    driver, monitor = StreamDriver(dut, "request__0"), StreamMonitor(dut, "data__0")
+    driver.put(request(0x2008, 300, bench.config))
+    await Scoreboard(monitor, bench.words(0x2008, 300)).finish()
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+async def cancels_what_is_not_asked_for(dut: Any) -> None:
+    """After a cancel no further burst of the request goes out."""
+    bench = Bench(dut)
+    await bench.start()
+    driver = StreamDriver(dut, "request__0")
+    driver.put(request(0x1000, 2000, bench.config))
+    dut.data__0__ready.value = 1
+    while not int(dut.data__0__valid.value):
+        await FallingEdge(dut.clk)
+    await FallingEdge(dut.clk)
+    dut.data__0__ready.value = 0
+    dut.cancel__0.value = 1
+    await FallingEdge(dut.clk)
+    dut.cancel__0.value = 0
+    await bench.cycles(500)
+    assert len(bench.memory.touched) <= FIFO_BEATS + 16, "beats after the cancel"
+    monitor = StreamMonitor(dut, "data__0")
+    driver.put(request(0x20, 5, bench.config))
+    await Scoreboard(monitor, bench.words(0x20, 5)).finish()
