@@ -106,12 +106,15 @@ def compile(
     calibration: Annotated[
         Path | None, typer.Option(help="Inputs (.npy) to quantize a float network with.")
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse layers whose psums are not proved to fit.")
+    ] = False,
 ) -> None:
     """Compile a network to a program of the accelerator."""
     checked = load_config(config)
     from rowmesh.gen.flow import compile_model
 
-    compile_model(model, checked, out, calibration=calibration, progress=_progress)
+    compile_model(model, checked, out, calibration=calibration, strict=strict, progress=_progress)
 
 
 @app.command()

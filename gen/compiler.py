@@ -1,10 +1,8 @@
 """The compiler: a quantized graph and a configuration become programs and a memory image."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -141,12 +139,6 @@ class Compiled:
                 for p in self.placements
             ],
         }
-
-    def save(self, path: Path) -> None:
-        """Write the image to `path` and the manifest beside it (``.json``)."""
-        text = json.dumps(self.manifest(), indent=1)
-        path.write_bytes(self.image)
-        path.with_suffix(path.suffix + ".json").write_text(text + "\n", encoding="utf-8")
 
 
 class _Memory:

@@ -1,6 +1,6 @@
 """Run a compiled network on a machine: tensors in, programs, host operators, tensors out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,7 +82,12 @@ class Runtime:
         self.device.set_windows((0, len(compiled.image)), (0, compiled.write_limit))
 
     def run(
-        self, inputs: Mapping[str, Array], *, per_layer: bool = False, counters: bool = False
+        self,
+        inputs: Mapping[str, Array],
+        *,
+        per_layer: bool = False,
+        counters: bool = False,
+        image_done: Callable[[int, int], None] = lambda index, cycles: None,
     ) -> Result:
         """Run inputs through the network, image by image.
 
@@ -94,6 +99,8 @@ class Runtime:
             Pause behind every layer: a `Measure` for each.
         counters : bool
             Read the activity counters too, which takes time.
+        image_done : callable
+            Gets the number of an image and its cycles when its last program has ended.
 
         Raises
         ------
@@ -115,7 +122,9 @@ class Runtime:
             raise RowmeshError(f"the inputs differ in their number of images: {sorted(count)}")
         images: list[list[Measure]] = [[] for _ in range(count.pop())]
         self._rename(values)
-        for step in self.compiled.steps:
+        steps = self.compiled.steps
+        last = max((i for i, s in enumerate(steps) if isinstance(s, DeviceStep)), default=-1)
+        for number, step in enumerate(steps):
             if isinstance(step, HostStep):
                 operands = [values[name] for name in step.node.inputs if name in values]
                 out = run_node(graph, step.node, operands, self.compiled.config.rounding)
@@ -124,6 +133,8 @@ class Runtime:
                 made: dict[str, list[Array]] = {}
                 for index, measures in enumerate(images):
                     measures += self._device(step, values, index, made, per_layer, counters)
+                    if number == last:
+                        image_done(index, sum(measure.cycles for measure in measures))
                 values.update({name: np.stack(parts) for name, parts in made.items()})
             self._rename(values)
         return Result(values, images)
