@@ -1,0 +1,1 @@
+"""Area by synthesis, and checks of the whole netlist."""
