@@ -45,14 +45,15 @@ class Spad(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.memory = memory = Memory(shape=self.width, depth=self.depth, init=[])
+        memory: Any = Memory(shape=self.width, depth=self.depth, init=[])
+        m.submodules.memory = memory
         read: Any = self.read
         write: Any = self.write
         for i in range(self.reads):
             port = memory.read_port(domain="comb")
             m.d.comb += [port.addr.eq(read[i].address), read[i].data.eq(port.data)]
         for i in range(self.writes):
-            target: Any = memory.write_port()
+            target = memory.write_port()
             m.d.comb += [
                 target.en.eq(write[i].enable),
                 target.addr.eq(write[i].address),

@@ -109,10 +109,18 @@ class World:
 
 async def _start(dut: Any, stall: float = 0.0) -> World:
     start_clock(dut)
-    # Icarus looks at `always @*` only after a change of its inputs: let the clock tick first.
+    # Icarus looks at `always @*` only after a change of its inputs: the reset must change a state.
     dut.rst.value = 0
+    for name in ("iact", "weight", "psum_in"):
+        getattr(dut, f"{name}__valid").value = 0
+        getattr(dut, f"{name}__payload").value = 0
+    dut.psum_out__ready.value = 0
+    dut.desc__payload.value = (1 << len(dut.desc__payload)) - 1
+    dut.desc__valid.value = 1
+    for _ in range(5):
+        await FallingEdge(dut.clk)
+    dut.rst.value = 1
     world = World(dut, stall)
-    await world.cycles(2)
     await world.restart()
     return world
 
@@ -139,7 +147,7 @@ async def empty_descriptors(dut: Any) -> None:
     world = await _start(dut, 0.2)
     works = []
     for name in ("groups", "blocks", "rows", "windows"):
-        world.desc.put(pack(world.layouts.pe, replace(world.maker.shape(), **{name: 0}).fields()))
+        world.desc.put(pack(world.layouts.pe, {**world.maker.shape().fields(), name: 0}))
     await world.cycles(20)
     assert not dut.busy.value
     assert world.desc.sent == 4
@@ -147,7 +155,7 @@ async def empty_descriptors(dut: Any) -> None:
     for name in ("groups", "blocks", "rows", "windows"):
         works.append(world.maker.work())
         world.put(works[-1])
-        world.desc.put(pack(world.layouts.pe, replace(world.maker.shape(), **{name: 0}).fields()))
+        world.desc.put(pack(world.layouts.pe, {**world.maker.shape().fields(), name: 0}))
     await world.finish(works)
 
 
@@ -176,14 +184,15 @@ def _long(world: World, **changes: Any) -> Shape:
     """Twelve columns of sixteen psums, smaller where the SPads are."""
     c = world.config
     psums = min(16, c.psum_depth // 2, c.weight_data_depth * c.macs_per_pe // 12 // 2 * 2)
+    cols = min(12, c.weight_addr_depth)
     shape = Shape(
         groups=1,
         blocks=1,
         rows=4,
         windows=12,
-        segments=3,
+        segments=cols // 4,
         segment_cols=4,
-        cols=12,
+        cols=cols,
         psums=psums,
         iact_density=1.0,
         weight_density=1.0,
@@ -216,9 +225,9 @@ async def dense_throughput(dut: Any) -> None:
 async def sparse_throughput(dut: Any, density: float) -> None:
     """Sparse layers need little more than a cycle a weight word or a cycle a pair."""
     world = await _start(dut)
-    work = world.maker.work(
-        _long(world, iact_density=density, weight_density=density, rows=5, cols=11)
-    )
+    shape = _long(world, iact_density=density, weight_density=density, rows=5)
+    # The last column of a window is not the last one of its segment.
+    work = world.maker.work(replace(shape, cols=shape.cols - 1))
     await world.restart()
     world.put(work)
     await world.finish([work])

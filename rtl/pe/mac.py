@@ -49,8 +49,8 @@ class Mac(wiring.Component):
 
     Notes
     -----
-    Latency 2 cycles, one word a cycle. A multiplier without work keeps its operands and its product
-    register. `i.ready` comes from registers; `o` and `finish` are registered.
+    Latency 2 cycles, one word a cycle. A multiplier without work keeps its operands, so nothing in
+    it moves. `i.ready` comes from registers; `o` and `finish` are registered.
     """
 
     def __init__(self, config: Config) -> None:
@@ -140,13 +140,13 @@ class Mac(wiring.Component):
         work: Any = self.work
         bits = self.records.psum_bits
         first = Signal()
-        following, before = Signal(bits), Signal(bits)
+        following, origin = Signal(bits), Signal(bits)
         taken = go & i.valid & i.payload.hit
         with m.If(taken):
             m.d.sync += first.eq(i.payload.first)
-        m.d.comb += before.eq(Mux(first, base, following))
+        m.d.comb += origin.eq(Mux(first, base, following))
         working, beyond = Signal(c.macs_per_pe), Signal(c.macs_per_pe)
-        at: Any = before
+        at: Any = origin
         for n in range(c.macs_per_pe):
             pair = i.payload.pairs[n]
             value = Signal(c.iact_bits, name=f"iact_{n}", reset_less=True)
@@ -173,9 +173,11 @@ class Mac(wiring.Component):
                 beyond[n].eq(working[n] & (address >= limit)),
             ]
             at = address + 1
-            m.d.sync += o[n].active.eq(working[n] & ~beyond[n])
-            with m.If(working[n]):
-                m.d.sync += [o[n].address.eq(address), o[n].product.eq(operand * weight)]
+            m.d.sync += [
+                o[n].active.eq(working[n] & ~beyond[n]),
+                o[n].address.eq(address),
+                o[n].product.eq(operand * weight),
+            ]
         with m.If(self.compute):
             # Beyond the limit it stays beyond, however long a malformed column is.
             m.d.sync += following.eq(Mux(at > limit, limit, at))

@@ -132,12 +132,12 @@ class Pe(wiring.Component):
             drain.finish.eq(mac.finish),
             drain.psums.eq(psum_spad.psums),
         ]
-        for unit in (iact_spad, decode, weight_spad, mac):
-            m.d.comb += unit.start.eq(sequencer.start)
+        units: list[Any] = [iact_spad, decode, weight_spad, mac]
         waiting = decode.o.valid | fetch.busy | mac.busy
         work = self.build_work(m, sequencer, waiting, drain)
-        for unit in (sequencer, iact_spad, decode, weight_spad, mac):
-            m.d.comb += unit.work.eq(work)
+        m.d.comb += sequencer.work.eq(work)
+        for unit in units:
+            m.d.comb += [unit.work.eq(work), unit.start.eq(sequencer.start)]
         self.build_status(m, sequencer, mac, drain)
         self.build_fault(m, decode, weight_spad, mac, psum_spad, drain)
         return m
@@ -149,14 +149,16 @@ class Pe(wiring.Component):
         init = Signal()
         self.computing = Signal()
         m.d.comb += [
+            sequencer.load.eq(desc.valid & desc.ready),
+            sequencer.groups.eq(desc.payload.groups),
             sequencer.init.eq(init),
             self.computing.eq(init | sequencer.running | waiting),
             # The first group begins in the lower bank, and could reach into the upper one.
             desc.ready.eq(~self.computing & ~drain.full[1]),
             self.iact_source.eq(work.iact_source),
         ]
-        m.d.sync += init.eq(desc.valid & desc.ready)
-        with m.If(desc.valid & desc.ready):
+        m.d.sync += init.eq(sequencer.load)
+        with m.If(sequencer.load):
             m.d.sync += work.eq(desc.payload)
         return work
 

@@ -42,6 +42,12 @@ class Records:
         return bits_for(c.psum_depth + c.macs_per_pe * (c.max_run + 1))
 
     @property
+    def column_fills_spad(self) -> bool:
+        """One column can be as long as the weight SPad, so that it ends where it starts."""
+        c = self.config
+        return c.weight_data_depth <= -(-c.psum_depth // c.macs_per_pe)
+
+    @property
     def product_bits(self) -> int:
         """Bits of an exact product of the iact (one bit wider, signed) and a weight."""
         return self.config.iact_bits + 1 + self.config.weight_bits

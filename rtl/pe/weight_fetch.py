@@ -71,7 +71,8 @@ class WeightFetch(wiring.Component):
         """The column at the head and its marker; `busy` says that there is one."""
         i: Any = self.i
         depth = self.depth
-        m.submodules.queue = queue = Spad(self.records.column.size, depth)
+        width = self.records.column["marker"].offset  # the last field, kept apart
+        m.submodules.queue = queue = Spad(width, depth)
         ports: Any = queue
         markers = Array(Signal(self.records.marker, name=f"marker_{n}") for n in range(depth))
         first, free = Signal(range(depth)), Signal(range(depth))
@@ -87,7 +88,7 @@ class WeightFetch(wiring.Component):
             i.ready.eq(level != depth),
             push.eq(i.valid & i.ready & ~join),
             ports.read[0].address.eq(first),
-            head.as_value().eq(ports.read[0].data),
+            head.as_value()[:width].eq(ports.read[0].data),
             ports.write[0].enable.eq(push),
             ports.write[0].address.eq(free),
             ports.write[0].data.eq(i.payload),

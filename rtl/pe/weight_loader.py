@@ -37,8 +37,10 @@ class WeightLoader(wiring.Component):
         The loaded block becomes the current one; load another one.
     loaded : Out(1)
         A block is complete.
-    length, head : Out
-        Words of the block; ring address after its last word.
+    head : Out
+        Ring address after the last word.
+    fills : Out(1)
+        The block is as large as the data SPad.
     room : In(1)
         A word fits into the data SPad.
     addresses_free : In(1)
@@ -46,8 +48,8 @@ class WeightLoader(wiring.Component):
     store, data : Out
         Write `data` to the data SPad at `head`.
     note, column, entry : Out
-        Write `entry` for `column` to the address SPad: ring address after the column; above it one
-        bit that says whether the column has words. (Not driven in a machine that is not sparse.)
+        Write `entry` for `column` to the address SPad: ring address after the column; where a
+        column can fill the data SPad, above it a bit that says whether the column has words.
     fault : Out(1)
         Addresses not ascending or beyond the SPad, or a block of another length than they say.
 
@@ -68,15 +70,15 @@ class WeightLoader(wiring.Component):
                 "take": In(1),
                 "more": In(1),
                 "loaded": Out(1),
-                "length": Out(config.weight_addr_bits),
                 "head": Out(pointer),
+                "fills": Out(1),
                 "room": In(1),
                 "addresses_free": In(1),
                 "store": Out(1),
                 "data": Out(config.weight_word_bits),
                 "note": Out(1),
                 "column": Out(bits_for(config.weight_addr_depth - 1)),
-                "entry": Out(pointer + 1),
+                "entry": Out(pointer + records.column_fills_spad),
                 "fault": Out(1),
             }
         )
@@ -90,6 +92,7 @@ class WeightLoader(wiring.Component):
         self.part = Signal(max(4, work.psums.shape().width))  # of a header word, of a column
         self.header = Signal()  # the word is one of the address vector
         self.address = Signal(self.config.weight_addr_bits)
+        self.length = Signal.like(self.address)  # of the block, up to the last column
         self.target = Signal.like(self.head)
         self.end = Signal.like(self.head)  # of a sparse block
         self.last_column = Signal()
@@ -97,6 +100,7 @@ class WeightLoader(wiring.Component):
             self.last_column.eq(self.at + 1 == work.cols),
             self.target.eq(wrap(self.head + Mux(self.header, self.address, 1), depth)),
             self.column.eq(self.at),
+            self.fills.eq(self.length == depth),
             self.entry.eq(Cat(self.target, ~self.header | (self.address != self.length))),
             self.data.eq(self.expand()),
         ]
@@ -165,6 +169,9 @@ class WeightLoader(wiring.Component):
             ]
             with m.If((self.address < self.length) | (self.address > c.weight_data_depth)):
                 m.d.comb += self.fault.eq(1)
+            if not self.records.column_fills_spad:
+                with m.If((self.length == 0) & (self.address == c.weight_data_depth)):
+                    m.d.comb += self.fault.eq(1)
             with m.If(word_end & (weight.payload.last != no_data)):
                 m.d.comb += self.fault.eq(1)
             with m.If(self.last_column):
@@ -203,5 +210,5 @@ class WeightLoader(wiring.Component):
             with m.If(final):
                 m.next = "loaded"
         # A dense block that fills the SPad and goes on would wait for ever.
-        with m.If(weight.valid & self.dense & (self.length == c.weight_data_depth)):
+        with m.If(weight.valid & self.dense & self.fills):
             m.d.comb += self.fault.eq(1)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Const, Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -84,26 +84,25 @@ class WeightSpad(wiring.Component):
             self.loaded.eq(loader.loaded),
             self.fault.eq(loader.fault),
         ]
+        self.base = Signal.like(self.address)  # of the current block
+        self.following = Signal.like(self.address)  # of the block after it
+        self.in_use = Signal()  # columns of the current block are looked up
+        with m.If(self.take):
+            m.d.sync += [self.base.eq(self.following), self.following.eq(loader.head)]
         looked_up = self.build_stream(m)
         self.build_data(m, loader, looked_up)
-        base = Signal.like(self.address)  # of the current block
-        following = Signal.like(self.address)  # of the block after it
-        with m.If(self.take):
-            m.d.sync += [base.eq(following), following.eq(loader.head)]
         if self.config.sparse:
-            self.build_lookup(m, loader, base, looked_up)
+            self.build_lookup(m, loader)
         else:
-            self.build_count(m, loader, base, following)
+            self.build_count(m, loader)
         return m
 
     def build_stream(self, m: Module) -> Signal:
         """From `i` to `o`, dropping empty columns. High when the lookups of a block end."""
         i: Any = self.i
         o: Any = self.o
-        looked_up = Signal()
-        # Lengths of two blocks are kept: of the current one, and of one that waits for its release.
-        self.leaving = Signal()
-        blocked = Signal()
+        looked_up, blocked = Signal(), Signal()
+        self.leaving = Signal()  # the multipliers are not done with the block before
         m.d.comb += [
             blocked.eq(i.payload.marker.block & self.leaving),
             o.valid.eq(i.valid & ~blocked & (o.payload.hit | i.payload.marker.window)),
@@ -114,6 +113,12 @@ class WeightSpad(wiring.Component):
             looked_up.eq(i.valid & i.ready & i.payload.marker.block),
             self.lookup_ready.eq(~i.valid | i.ready),
         ]
+        with m.If(self.release):
+            m.d.sync += self.leaving.eq(0)
+        with m.If(looked_up):
+            m.d.sync += [self.leaving.eq(1), self.in_use.eq(0)]
+        with m.If(self.take):
+            m.d.sync += self.in_use.eq(1)
         return looked_up
 
     def build_data(self, m: Module, loader: WeightLoader, looked_up: Signal) -> None:
@@ -121,79 +126,97 @@ class WeightSpad(wiring.Component):
         c = self.config
         m.submodules.data = spad = Spad(c.weight_word_bits, c.weight_data_depth)
         ports: Any = spad
-        used = Signal(c.weight_addr_bits)
-        current, oldest = Signal(c.weight_addr_bits), Signal(c.weight_addr_bits)
+        tail, next_tail = Signal.like(self.base), Signal.like(self.base)
+        full = Signal()
+        fills, leaving_fills = Signal(), Signal()  # the block takes the whole ring
         m.d.comb += [
             ports.read[0].address.eq(self.address),
             self.word.eq(ports.read[0].data),
             ports.write[0].enable.eq(loader.store),
             ports.write[0].address.eq(loader.head),
             ports.write[0].data.eq(loader.data),
-            loader.room.eq(used != c.weight_data_depth),
+            loader.room.eq(~full),
+            next_tail.eq(tail),
         ]
-        m.d.sync += used.eq(used + loader.store - Mux(self.release, oldest, 0))
-        with m.If(self.take):
-            m.d.sync += current.eq(loader.length)
         with m.If(self.release):
-            m.d.sync += self.leaving.eq(0)
+            # What is left begins with the current block, or with the one after it.
+            m.d.comb += next_tail.eq(Mux(self.in_use, self.base, self.following))
+            m.d.sync += tail.eq(next_tail)
+        with m.If(loader.store):
+            m.d.sync += full.eq(wrap(loader.head + 1, c.weight_data_depth) == next_tail)
+        with m.Elif(self.release & ((next_tail != tail) | leaving_fills)):
+            m.d.sync += full.eq(0)
+        with m.If(self.take):
+            m.d.sync += fills.eq(loader.fills)
         with m.If(looked_up):
-            m.d.sync += [oldest.eq(current), self.leaving.eq(1)]
+            m.d.sync += leaving_fills.eq(fills)
 
-    def build_lookup(
-        self, m: Module, loader: WeightLoader, base: Signal, looked_up: Signal
-    ) -> None:
-        """Start and end of a column from the address SPad."""
+    def build_lookup(self, m: Module, loader: WeightLoader) -> None:
+        """Start and end of a column from the address SPad.
+
+        A column starts where the one before ends. Neighbours lie in two memories, so that one read
+        port each does.
+        """
         c = self.config
         work: Any = self.work
-        column: Any = self.i.payload.column
         o: Any = self.o
         half = c.weight_addr_depth // 2
-        width = len(self.address) + 1
-        m.submodules.addresses = spad = Spad(width, c.weight_addr_depth, reads=2)
-        ports: Any = spad
+        pointer, width = len(self.base), len(loader.entry)
+        even = Spad(width, c.weight_addr_depth - half)
+        odd = Spad(width, half)
+        m.submodules.addresses_even, m.submodules.addresses_odd = even, odd
+        ports: list[Any] = [even, odd]
         bank = Signal()  # of the block that loads; the other one is looked up
-        in_use = Signal()
-        two, load_base, read_base = Signal(), Signal(range(half + 1)), Signal(range(half + 1))
+        two = Signal()
+        load, read = Signal(range(c.weight_addr_depth)), Signal(range(c.weight_addr_depth))
+        previous, own = Signal(width), Signal(width)
+        first, start = Signal(), Signal.like(self.base)
         m.d.comb += [
             two.eq(work.cols <= half),
-            load_base.eq(Mux(two & bank, half, 0)),
-            read_base.eq(Mux(two & ~bank, half, 0)),
-            loader.addresses_free.eq(two | ~in_use),
-            ports.write[0].enable.eq(loader.note),
-            ports.write[0].address.eq(load_base + loader.column),
-            ports.write[0].data.eq(loader.entry),
-            ports.read[0].address.eq(read_base + column),
-            ports.read[1].address.eq(read_base + column - 1),
-            o.payload.hit.eq(self.i.payload.hit & ports.read[0].data[-1]),
-            o.payload.start.eq(Mux(column == 0, base, ports.read[1].data[: width - 1])),
-            o.payload.end.eq(ports.read[0].data[: width - 1]),
+            load.eq(Mux(two & bank, half, 0) + loader.column),
+            read.eq(Mux(two & ~bank, half, 0) + self.i.payload.column),
+            loader.addresses_free.eq(two | ~self.in_use),
+            ports[0].read[0].address.eq(read >> 1),
+            ports[1].read[0].address.eq((read >> 1) - ~read[0]),
+            own.eq(Mux(read[0], ports[1].read[0].data, ports[0].read[0].data)),
+            previous.eq(Mux(read[0], ports[0].read[0].data, ports[1].read[0].data)),
+            first.eq(self.i.payload.column == 0),
+            start.eq(Mux(first, self.base, previous[:pointer])),
+            o.payload.start.eq(start),
+            o.payload.end.eq(own[:pointer]),
+            o.payload.hit.eq(
+                self.i.payload.hit
+                & (own[pointer] if self.records.column_fills_spad else start != own)
+            ),
         ]
-        with m.If(looked_up):
-            m.d.sync += in_use.eq(0)
+        for parity in range(2):
+            m.d.comb += [
+                ports[parity].write[0].enable.eq(loader.note & (load[0] == parity)),
+                ports[parity].write[0].address.eq(load >> 1),
+                ports[parity].write[0].data.eq(loader.entry),
+            ]
         with m.If(self.take):
-            m.d.sync += [in_use.eq(1), bank.eq(~bank)]
+            m.d.sync += bank.eq(~bank)
 
-    def build_count(
-        self, m: Module, loader: WeightLoader, base: Signal, following: Signal
-    ) -> None:
+    def build_count(self, m: Module, loader: WeightLoader) -> None:
         """Start and end of the next column of a dense block."""
         c = self.config
         work: Any = self.work
         i: Any = self.i
         o: Any = self.o
-        at, end = Signal.like(base), Signal.like(base)
+        at, end = Signal.like(self.base), Signal.like(self.base)
         words = (work.psums + (c.macs_per_pe - 1)) >> (c.macs_per_pe.bit_length() - 1)
         m.d.comb += [
             end.eq(wrap(at + words, c.weight_data_depth)),
-            loader.addresses_free.eq(Const(1)),
+            loader.addresses_free.eq(1),
             o.payload.hit.eq(i.payload.hit),
             o.payload.start.eq(at),
             o.payload.end.eq(end),
         ]
         with m.If(i.valid & i.ready):
             with m.If(i.payload.marker.window):
-                m.d.sync += at.eq(base)
+                m.d.sync += at.eq(self.base)
             with m.Elif(i.payload.hit):
                 m.d.sync += at.eq(end)
         with m.If(self.take):
-            m.d.sync += at.eq(following)
+            m.d.sync += at.eq(self.following)

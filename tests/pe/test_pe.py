@@ -26,6 +26,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "iact_bits": 7,
         "psum_bits": 21,
     },
+    # One column of weights can fill the SPad, and end where it starts.
+    "long_columns": {"weight_data_depth": 12, "weight_addr_depth": 4, "psum_depth": 48},
     "long_words": {"iact_data_depth": 64, "weight_addr_depth": 64, "count_bits": 1},
 }
 
