@@ -43,7 +43,7 @@ def build_library(config: Config) -> Path:
     )
     harness = work / "harness.cpp"
     harness.write_bytes((Path(__file__).parent / "harness.cpp").read_bytes())
-    blocks = ["pe"] if config.pes > 16 else []
+    blocks = ["pe", "cluster"] if config.pes > 16 else []
     return build_verilator_library([verilog], [harness], work, TOP, blocks)
 
 
