@@ -17,8 +17,8 @@ def test_iact_router(sim: Simulator, seed: int, preset: str) -> None:
 
 
 @pytest.mark.cocotb
-def test_iact_router_one_pe(sim: Simulator, seed: int) -> None:
-    config = Config(pe_rows=1, pe_cols=1, glb_iact_banks=1)
+def test_iact_router_one_pe_dense(sim: Simulator, seed: int) -> None:
+    config = Config(pe_rows=1, pe_cols=1, glb_iact_banks=1, sparse=False)
     run_bench(
         IactRouter(config), MODULE, sim=sim, seed=seed, config=config, tests=["random_circuits"]
     )

@@ -1,14 +1,77 @@
 """`RouterCluster` x 4 with Hops between them, on both simulators."""
 
 import dataclasses
+from typing import Any
 
 import pytest
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import connect, flipped
 
-from rowmesh.rtl.config import load_config
-from rowmesh.verif.router_mesh import RouterMesh
+from rowmesh.rtl.config import Config, load_config
+from rowmesh.rtl.noc.hop import Hop
+from rowmesh.rtl.noc.router_cluster import RouterCluster
 from rowmesh.verif.simulator import Simulator, run_bench
 
 MODULE = "rowmesh.verif.bench_router_mesh"
+
+SIDES = {"north": (-1, 0, "south"), "south": (1, 0, "north")}
+SIDES |= {"west": (0, -1, "east"), "east": (0, 1, "west")}
+
+
+class RouterMesh(wiring.Component):
+    """`cluster_rows` x `cluster_cols` router clusters, a `Hop` on every link.
+
+    Ports are those of `RouterCluster` but for the mesh, as arrays with the cluster's number in
+    front. Links at the edge are closed.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        members = {
+            port: member.array(config.clusters)
+            for port, member in RouterCluster.members(config).items()
+            if not port.endswith(("_i", "_o"))
+        }
+        super().__init__(members)
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        c = self.config
+        clusters: list[Any] = [RouterCluster(c) for _ in range(c.clusters)]
+        for number, cluster in enumerate(clusters):
+            row, col = divmod(number, c.cluster_cols)
+            m.submodules[f"cluster_{row}_{col}"] = cluster
+            for port, member in RouterCluster.members(c).items():
+                inside = getattr(cluster, port)
+                if port.endswith("_o"):
+                    down, right, back = SIDES[port.split("_")[1]]
+                    to_row, to_col = row + down, col + right
+                    if not (0 <= to_row < c.cluster_rows and 0 <= to_col < c.cluster_cols):
+                        continue
+                    other = clusters[to_row * c.cluster_cols + to_col]
+                    ends = getattr(other, f"{port.split('_')[0]}_{back}_i")
+                    for i, (out, end) in enumerate(zip(inside, ends, strict=True)):
+                        hop = Hop(out.payload.shape())
+                        m.submodules[f"hop_{port}_{row}_{col}_{i}"] = hop
+                        connect(m, out, hop.i)
+                        connect(m, hop.o, end)
+                elif not port.endswith("_i"):
+                    outside = getattr(self, port)[number]
+                    if member.is_port:
+                        m.d.comb += outside.eq(inside)
+                    else:
+                        connect_all(m, inside, outside)
+        return m
+
+
+def connect_all(m: Module, inside: Any, outside: Any) -> None:
+    """Connect streams, or arrays of them, to the outer ports."""
+    if isinstance(inside, list | tuple):
+        for one, other in zip(inside, outside, strict=True):
+            connect_all(m, one, other)
+    else:
+        connect(m, inside, flipped(outside))
 
 
 @pytest.mark.cocotb
