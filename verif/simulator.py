@@ -296,6 +296,15 @@ def run_bench(
 
 def _build_bench(verilog: str, top: str, sim: Simulator) -> Path:
     tool = _verilator()[1] if sim == "verilator" else "icarus"
+    if sim == "icarus":
+        # Yosys starts every `always @*` by a change of this register from X to 0. Icarus sets it
+        # before it listens, so what never changes would stay X: set it a moment later.
+        verilog = re.sub(
+            r"^  reg (\\\$auto\$verilog_backend\S+ ) = 0;$",
+            r"  reg \1; initial #0 \1 = 0;",
+            verilog,
+            flags=re.MULTILINE,
+        )
     waves = _waves()
     design = build_directory() / "sim" / f"{top}-{_digest(verilog, version('cocotb'))}"
     build = design / (f"{sim}-waves" if waves else sim)

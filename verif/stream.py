@@ -114,7 +114,8 @@ def unpack(layout: Any, bits: int) -> Any:
 
 def start_clock(dut: Any, period_ns: int = 10) -> None:
     """Start ``dut.clk``, made by the simulator and not by Python."""
-    Clock(dut.clk, period_ns, unit="ns", impl="gpi").start()
+    # Low first: at an edge at time 0 Icarus has not computed any next state yet.
+    Clock(dut.clk, period_ns, unit="ns", impl="gpi").start(start_high=False)
 
 
 async def reset(dut: Any, cycles: int = 2) -> None:

@@ -136,12 +136,10 @@ class WeightSpad(wiring.Component):
             ports.write[0].address.eq(loader.head),
             ports.write[0].data.eq(loader.data),
             loader.room.eq(~full),
-            next_tail.eq(tail),
-        ]
-        with m.If(self.release):
             # What is left begins with the current block, or with the one after it.
-            m.d.comb += next_tail.eq(Mux(self.in_use, self.base, self.following))
-            m.d.sync += tail.eq(next_tail)
+            next_tail.eq(Mux(self.release, Mux(self.in_use, self.base, self.following), tail)),
+        ]
+        m.d.sync += tail.eq(next_tail)
         with m.If(loader.store):
             m.d.sync += full.eq(wrap(loader.head + 1, c.weight_data_depth) == next_tail)
         with m.Elif(self.release & ((next_tail != tail) | leaving_fills)):
