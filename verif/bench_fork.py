@@ -6,7 +6,7 @@ from typing import Any
 import cocotb
 from cocotb.triggers import FallingEdge, ReadOnly
 
-from rowmesh.verif.noc_agents import Agents, wake
+from rowmesh.verif.noc_agents import Agents
 from rowmesh.verif.stream import reset, start_clock
 
 __all__: list[str] = []
@@ -46,7 +46,6 @@ async def run_masks(dut: Any, agents: Agents, masks: list[int]) -> int:
 async def random_masks(dut: Any, stall: float) -> None:
     """Each selected destination gets the beat once, whatever the order they take it in."""
     start_clock(dut)
-    wake(dut)
     agents = Agents(dut, ["i"], outputs(dut), stall)
     dut.select.value = 0
     await reset(dut)
@@ -58,7 +57,6 @@ async def random_masks(dut: Any, stall: float) -> None:
 async def full_throughput(dut: Any) -> None:
     """One beat a cycle when every destination is ready, also with nothing selected."""
     start_clock(dut)
-    wake(dut)
     agents = Agents(dut, ["i"], outputs(dut))
     await reset(dut)
     everything = (1 << len(dut.select)) - 1
@@ -70,7 +68,6 @@ async def full_throughput(dut: Any) -> None:
 async def valid_ignores_ready(dut: Any) -> None:
     """With no destination ready all selected ones see valid; a mask of 0 is swallowed."""
     start_clock(dut)
-    wake(dut)
     agents = Agents(dut, ["i"], outputs(dut), stall=1.0)
     dut.select.value = 1
     await reset(dut)

@@ -7,7 +7,7 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from rowmesh.rtl.layouts import Layouts
-from rowmesh.verif.noc_agents import Agents, wake
+from rowmesh.verif.noc_agents import Agents
 from rowmesh.verif.simulator import bench_config
 from rowmesh.verif.stream import pack, reset, start_clock
 
@@ -28,7 +28,6 @@ def make_agents(dut: Any, stall: float = 0.0) -> Agents:
 async def begin(dut: Any, stall: float = 0.0) -> Agents:
     """Clock, agents and reset."""
     start_clock(dut)
-    wake(dut)
     agents = make_agents(dut, stall)
     await reset(dut)
     return agents

@@ -11,7 +11,7 @@ import numpy as np
 from cocotb.triggers import FallingEdge, ReadOnly
 
 from rowmesh.rtl.layouts import Fault, Layouts
-from rowmesh.verif.noc_agents import Agents, wake
+from rowmesh.verif.noc_agents import Agents
 from rowmesh.verif.pe_work import iact_beats, weight_beats
 from rowmesh.verif.simulator import bench_config
 from rowmesh.verif.stream import pack, reset, start_clock
@@ -26,7 +26,6 @@ async def begin(dut: Any, stall: float = 0.0) -> Agents:
     """Clock, agents and reset."""
     c = bench_config()
     start_clock(dut)
-    wake(dut)
     for name in ("count_enable", "count_clear", "counter_pe", "counter_entry"):
         getattr(dut, name).value = 0
     inputs = [f"desc__{pe}" for pe in range(c.pes_per_cluster)]

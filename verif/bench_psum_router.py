@@ -7,7 +7,7 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from rowmesh.rtl.layouts import Layouts
-from rowmesh.verif.noc_agents import Agents, wake
+from rowmesh.verif.noc_agents import Agents
 from rowmesh.verif.simulator import bench_config
 from rowmesh.verif.stream import pack, reset, start_clock
 
@@ -17,7 +17,6 @@ __all__: list[str] = []
 async def begin(dut: Any, stall: float = 0.0) -> Agents:
     """Clock, agents and reset."""
     start_clock(dut)
-    wake(dut)
     agents = Agents(dut, ["desc", "pe", "south_i"], ["bank", "north_o", "chain"], stall)
     await reset(dut)
     return agents

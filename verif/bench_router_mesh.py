@@ -10,7 +10,7 @@ from typing import Any
 import cocotb
 
 from rowmesh.rtl.layouts import Layouts, Source
-from rowmesh.verif.noc_agents import Agents, wake
+from rowmesh.verif.noc_agents import Agents
 from rowmesh.verif.simulator import bench_config
 from rowmesh.verif.stream import pack, reset, start_clock
 
@@ -160,7 +160,6 @@ async def begin(dut: Any, stall: float) -> Agents:
     """Clock, agents and reset."""
     c = bench_config()
     start_clock(dut)
-    wake(dut)
     inputs: list[str] = []
     outputs: list[str] = []
     for p in PLACES:

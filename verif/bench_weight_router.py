@@ -7,7 +7,7 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from rowmesh.rtl.layouts import Layouts, Source
-from rowmesh.verif.noc_agents import Agents, wake
+from rowmesh.verif.noc_agents import Agents
 from rowmesh.verif.simulator import bench_config
 from rowmesh.verif.stream import pack, reset, start_clock
 
@@ -19,7 +19,6 @@ SOURCES = {Source.LOCAL: "local", Source.WEST: "west_i", Source.EAST: "east_i"}
 async def begin(dut: Any, stall: float = 0.0) -> Agents:
     """Clock, agents and reset."""
     start_clock(dut)
-    wake(dut)
     outputs = ["west_o", "east_o", *(f"pe__{k}" for k in range(bench_config().pe_cols))]
     agents = Agents(dut, ["desc", *SOURCES.values()], outputs, stall)
     await reset(dut)
