@@ -11,7 +11,6 @@ from rowmesh.rtl.config import WORD_BYTES
 from rowmesh.rtl.glb.iact_bank import iact_write
 from rowmesh.rtl.layouts import IACT_LOOPS, SEGMENT_LOOPS, Layouts
 from rowmesh.sim_models.compress import iact_beats
-from rowmesh.verif.noc_agents import wake
 from rowmesh.verif.simulator import bench_config
 from rowmesh.verif.stream import Scoreboard, StreamDriver, StreamMonitor, pack, reset, start_clock
 
@@ -142,7 +141,6 @@ def nest(counts: list[int], strides: list[int], **fields: int) -> Fields:
 async def begin(dut: Any, slots: int = 2, stalls: float = 0.0) -> list[Bank]:
     """Clock, reset, and agents for every bank; the psum half rests."""
     start_clock(dut)
-    wake(dut)
     written = Pulses(dut.tile_written)
     dut.release.value = 0
     config = bench_config()
@@ -211,11 +209,11 @@ async def throughput(dut: Any) -> None:
     banks = await begin(dut, slots=1)
     bank = banks[0]
     words = bank.span
-    tile = bank.add_tile(0.0)
-    # Two entries a word: with the shortest segments the beats keep up.
-    bank.tiles[tile][3::8], bank.tiles[tile][5::8] = 1, 2
+    # Two entries a word, whatever the width of a count.
+    tile = bank.add_tile(1.0)
     for left in reversed(range(4)):
-        bank.send(tile, nest([1, 2, words // 2], [0, 8, 16], release=int(left == 0)))
+        fields = nest([1, 2, words // 2], [0, 8, 16], base=3, bytes=2, release=int(left == 0))
+        bank.send(tile, fields)
     loading = cocotb.start_soon(bank.load())
     while not bank.iact.received:
         await FallingEdge(dut.clk)

@@ -10,7 +10,6 @@ from cocotb.triggers import FallingEdge
 from rowmesh.rtl.config import PSUM_LANES
 from rowmesh.rtl.layouts import Fault, Layouts
 from rowmesh.verif.bench_glb_iact import Pulses
-from rowmesh.verif.noc_agents import wake
 from rowmesh.verif.simulator import bench_config
 from rowmesh.verif.stream import StreamDriver, StreamMonitor, pack, reset, start_clock, unpack
 
@@ -118,7 +117,6 @@ class Bank:
 async def begin(dut: Any, stalls: float = 0.0) -> list[Bank]:
     """Clock, reset, and agents for every bank; the iact half rests."""
     start_clock(dut)
-    wake(dut)
     dut.tile_written.value = 0
     config = bench_config()
     for k in range(config.glb_iact_banks):
