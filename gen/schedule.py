@@ -1,7 +1,8 @@
 """From a mapping to descriptors: what every unit of every cluster is told, layer by layer."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Protocol
 
 from rowmesh.gen.mapping import Mapping, Spread
@@ -14,6 +15,8 @@ __all__ = ["LayerSchedule", "Writer"]
 
 Instance = tuple[int, int, int]
 Descriptors = dict[Instance, dict[str, Any]]
+#: Order of what waits for the same item.
+_LOAD, _READER, _POST = range(3)
 
 
 class Writer(Protocol):
@@ -241,45 +244,54 @@ class LayerSchedule:
         self.loaded += 1
 
     def _round(self, program: Writer, tiles: tuple[Tile | None, ...], number: int) -> None:
-        m = self.mapping
-        writers: Descriptors = {
-            (p.y, p.x, 0): self.work.writer(p, tile) for p, tile in self._with_bank(tiles)
-        }
-        if m.folds > 1:
-            program.write_all(Unit.OUT_WRITER, writers)
-            for group in range(m.groups):
-                for fold in range(m.folds):
-                    number_loaded = self.loaded - 1
-                    self._load(program)
-                    for reader in self._readers(tiles, fold, number_loaded):
-                        program.write_all(Unit.IACT_READER, reader)
-                self._post(program, tiles, group, number)
-            return
-        readers = self._readers(tiles, 0, self.loaded - 1)
-        # One tile ahead, so that loading overlaps computing.
-        self._load(program)
-        program.write_all(Unit.OUT_WRITER, writers)
-        # Readers and post units take turns, so that none waits for the bus behind the other.
-        per_group = max(1, -(-len(readers) // m.groups))
-        for group in range(m.groups):
-            for reader in readers[group * per_group : (group + 1) * per_group]:
-                program.write_all(Unit.IACT_READER, reader)
-            self._post(program, tiles, group, number)
+        """All that one tile of every cluster needs, in an order in which the bus cannot stop.
 
-    def _readers(self, tiles: tuple[Tile | None, ...], fold: int, loaded: int) -> list[Descriptors]:
-        """Descriptors of all readers for one load; several when one nest cannot say it."""
-        readers: list[Descriptors] = []
+        A port holds one descriptor, so sending a unit's n-th one waits until its (n-2)-th is done.
+        Descriptors are sent in the order of the item whose end they wait for; what that item needs
+        waits for less and is therefore sent already.
+        """
+        m = self.mapping
+        program.write_all(
+            Unit.OUT_WRITER,
+            {(p.y, p.x, 0): self.work.writer(p, tile) for p, tile in self._with_bank(tiles)},
+        )
+        # By (item waited for, kind, number): loads go one tile ahead of the readers.
+        events: dict[tuple[int, int, int], Callable[[], None]] = {}
+        for load in range(m.loads):
+            start = self._items_before(load)
+            events[(start, _LOAD, load)] = partial(self._load, program)
+            for key, readers in self._readers(tiles, load, self.loaded - 1 + load, start).items():
+                events[key] = partial(program.write_all, Unit.IACT_READER, readers)
+        for group in range(m.groups):
+            wait = max(0, group - 1) * m.passes
+            events[(wait, _POST, group)] = partial(self._post, program, tiles, group, number)
+        for key in sorted(events):
+            events[key]()
+
+    def _items_before(self, load: int) -> int:
+        """Items of a round that come before the tile number `load` of an iact bank."""
+        m = self.mapping
+        group, fold = divmod(load, m.folds)
+        return group * m.passes + min(m.passes, fold * -(-m.passes // m.folds))
+
+    def _readers(
+        self, tiles: tuple[Tile | None, ...], load: int, loaded: int, start: int
+    ) -> dict[tuple[int, int, int], Descriptors]:
+        """Descriptors of all readers for one tile, by when they are sent."""
+        out: dict[tuple[int, int, int], Descriptors] = {}
         for place in self.places:
             tile = tiles[place.space]
             if tile is None or not self._loads_iacts(place):
                 continue
             for k in range(self.mapping.pe_rows):
                 position = place.chain * self.mapping.pe_rows + k
-                nests = self.work.readers(tile, position, fold, loaded)
-                readers += [{} for _ in range(len(nests) - len(readers))]
-                for reader, desc in zip(readers, nests, strict=False):
-                    reader[(place.y, place.x, k)] = desc
-        return readers
+                nests = self.work.readers(tile, position, load % self.mapping.folds, loaded)
+                ends = [start, start]
+                for index, (desc, items) in enumerate(nests):
+                    key = (ends[-2], _READER, 3 * load + min(index, 2))
+                    out.setdefault(key, {})[(place.y, place.x, k)] = desc
+                    ends.append(ends[-1] + items)
+        return out
 
     def _post(
         self, program: Writer, tiles: tuple[Tile | None, ...], group: int, number: int

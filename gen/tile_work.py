@@ -1,5 +1,6 @@
 """Descriptors of the units that move one tile: iact loader and reader, post unit, output writer."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,8 +126,13 @@ class TileWork:
             "dest": self._dest(number),
         }
 
-    def readers(self, tile: Tile, position: int, fold: int, number: int) -> list[dict[str, Any]]:
-        """Walks over that load, one after the other; the last one frees it."""
+    def readers(
+        self, tile: Tile, position: int, fold: int, number: int
+    ) -> list[tuple[dict[str, Any], int]]:
+        """Walks over that load, one after the other, each with its number of items.
+
+        The last one frees the tile.
+        """
         m, task = self.mapping, self.task
         planes, taps, rows, width = self._geometry(tile, position, fold)
         line = width * WORD_BYTES
@@ -152,13 +158,16 @@ class TileWork:
         offsets *= m.groups if m.folds == 1 else 1
         nests = factor(offsets, IACT_LOOPS - _ITEM_LOOPS)
         return [
-            {
-                "base": base,
-                "bytes": min(m.c0, WORD_BYTES),
-                "dense": int(not self.config.sparse),
-                "release": int(index == len(nests) - 1),
-                "loops": [{"count": n, "stride": s if n > 1 else 0} for n, s in inner + outer],
-            }
+            (
+                {
+                    "base": base,
+                    "bytes": min(m.c0, WORD_BYTES),
+                    "dense": int(not self.config.sparse),
+                    "release": int(index == len(nests) - 1),
+                    "loops": [{"count": n, "stride": s if n > 1 else 0} for n, s in inner + outer],
+                },
+                math.prod(n for n, _ in outer),
+            )
             for index, (base, outer) in enumerate(nests)
         ]
 

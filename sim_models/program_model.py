@@ -29,6 +29,8 @@ from rowmesh.sim_models.golden_ops import requant
 __all__ = ["ProgramModel", "PsumOverflow"]
 
 Process = Generator[None, None, None]
+#: Items that wait between two units: few, so that a program which counts on more stops here too.
+_QUEUE = 2
 Key = tuple[Any, ...]
 
 
@@ -174,9 +176,12 @@ class ProgramModel:
         self.progress += 1
         return queue.popleft()
 
-    def _give(self, item: Any, *key: Any) -> None:
+    def _give(self, item: Any, *key: Any, limit: int = _QUEUE) -> Process:
+        queue = self.queues[key]
+        while len(queue) >= limit:
+            yield
         self.progress += 1
-        self.queues[key].append(item)
+        queue.append(item)
 
     def _words(self, address: int, words: int) -> NDArray[np.uint8]:
         size = words * WORD_BYTES
@@ -226,7 +231,7 @@ class ProgramModel:
         values = bank[(address[:, None] + np.arange(d["bytes"])) % len(bank)]
         length = d["bytes"] * inner[0]["count"] * inner[1]["count"]
         for segment in values.reshape(-1, length):
-            self._give(segment, "iact", y, x, i, Source.LOCAL)
+            yield from self._give(segment, "iact", y, x, i, Source.LOCAL)
         if d["release"]:
             self.tiles[(y, x, i)] -= 1
 
@@ -235,10 +240,12 @@ class ProgramModel:
             item = yield from self._take("iact", y, x, i, Source(d["source"]))
             for pe, listener in enumerate(d["listeners"]):
                 if listener["enable"] and listener["phase"] == n % d["period"]:
-                    self._give(item, "pe_iact", y, x, pe, i)
-            self._neighbours(d, item, "iact", y, x, i)
+                    yield from self._give(item, "pe_iact", y, x, pe, i)
+            yield from self._neighbours(d, item, "iact", y, x, i)
 
-    def _neighbours(self, d: dict[str, Any], item: Any, kind: str, y: int, x: int, i: int) -> None:
+    def _neighbours(
+        self, d: dict[str, Any], item: Any, kind: str, y: int, x: int, i: int
+    ) -> Process:
         for flag, dy, dx, source in (
             ("to_north", -1, 0, Source.SOUTH),
             ("to_south", 1, 0, Source.NORTH),
@@ -246,7 +253,7 @@ class ProgramModel:
             ("to_east", 0, 1, Source.WEST),
         ):
             if d.get(flag):
-                self._give(item, kind, y + dy, x + dx, i, source)
+                yield from self._give(item, kind, y + dy, x + dx, i, source)
 
     def _weight_loader(self, d: dict[str, Any], y: int, x: int, i: int) -> Process:
         c = self.config
@@ -260,7 +267,7 @@ class ProgramModel:
             for _ in range(d["blocks"]):
                 block = words[at : at + words[at] + 1]
                 at += len(block)
-                self._give(block, "weight", y, x, i, Source.LOCAL)
+                yield from self._give(block, "weight", y, x, i, Source.LOCAL)
         yield
 
     def _weight_router(self, d: dict[str, Any], y: int, x: int, i: int) -> Process:
@@ -268,8 +275,9 @@ class ProgramModel:
         for n in range(d["blocks"]):
             item = yield from self._take("weight", y, x, i, Source(d["source"]))
             for j in [cols[n % len(cols)]] if d["deal"] else cols:
-                self._give(item, "pe_weight", y, x, i * self.config.pe_cols + j)
-            self._neighbours(d, item, "weight", y, x, i)
+                pe = i * self.config.pe_cols + j
+                yield from self._give(item, "pe_weight", y, x, pe, limit=1)
+            yield from self._neighbours(d, item, "weight", y, x, i)
 
     def _pe(self, d: dict[str, Any], y: int, x: int, i: int) -> Process:
         row, col = divmod(i, self.config.pe_cols)
@@ -299,7 +307,7 @@ class ProgramModel:
             if d["chain"]:
                 own = own + (yield from self._take(*below))
             self._check(own, f"PE {y, x, i}")
-            self._give(own, "psum", y, x, i)
+            yield from self._give(own, "psum", y, x, i)
 
     def _check(self, sums: NDArray[np.int64], where: str) -> None:
         low, high = int(sums.min(initial=0)), int(sums.max(initial=0))
@@ -309,25 +317,25 @@ class ProgramModel:
             raise PsumOverflow(f"{where}: psums {low}..{high}: {self.config.psum_bits} bits")
 
     def _psum_router(self, d: dict[str, Any], y: int, x: int, i: int) -> Process:
-        out = through = 0
-        while out < d["beats"] or (d["from_south"] and through < d["beats"]):
-            moved = False
-            if out < d["beats"] and self.queues[("psum", y, x, i)]:
-                item = self.queues[("psum", y, x, i)].popleft()
-                out += len(item) // 2
-                target = ("south", y - 1, x, i) if d["to_north"] else ("bank", y, x, i)
-                self._give(item, *target)
-                moved = True
-            if d["from_south"] and through < d["beats"] and self.queues[("south", y, x, i)]:
-                item = self.queues[("south", y, x, i)].popleft()
-                through += len(item) // 2
-                self._give(item, "chain", y, x, i)
-                moved = True
-            if not moved:
+        north: Key = ("south", y - 1, x, i) if d["to_north"] else ("bank", y, x, i)
+        ways = [(("psum", y, x, i), north)]
+        if d["from_south"]:
+            ways.append((("south", y, x, i), ("chain", y, x, i)))
+        left = [d["beats"]] * len(ways)
+        while any(left):
+            for k, (source, target) in enumerate(ways):  # each goes on while the other waits
+                if left[k] and self.queues[source] and len(self.queues[target]) < _QUEUE:
+                    item = yield from self._take(*source)
+                    left[k] -= len(item) // 2
+                    yield from self._give(item, *target)
+                    break
+            else:
                 yield
 
     def _psum_bank(self, d: dict[str, Any], y: int, x: int, i: int) -> Process:
         for _ in range(d["tiles"]):
+            while len(self.queues[("tile", y, x, i)]) >= (1 if d["single"] else 2):
+                yield
             total = np.zeros(d["words"] * 2, np.int64)
             for _ in range(d["passes"]):
                 have = np.zeros(0, np.int64)
@@ -336,13 +344,13 @@ class ProgramModel:
                     have = np.concatenate([have, item])
                 total = total + have
                 self._check(total, f"psum bank {y, x, i}")
-            self._give(total.reshape(-1, 2), "tile", y, x, i)
+            yield from self._give(total.reshape(-1, 2), "tile", y, x, i)
 
     def _param_loader(self, d: dict[str, Any], y: int, x: int, i: int) -> Process:
         table = self._words(d["base"], 2 * d["channels"]).view(np.uint64).reshape(-1, 2)
         bias = (table[:, 0] & np.uint64(0xFFFFFFFF)).astype(np.uint32).view(np.int32)
         multiplier = (table[:, 0] >> np.uint64(32)).astype(np.int64)
-        self._give(
+        yield from self._give(
             (bias.astype(np.int64), multiplier, table[:, 1].astype(np.int64)), "params", y, x
         )
         yield
@@ -367,7 +375,7 @@ class ProgramModel:
             out = np.clip(out + d["zero_point"], d["low"], d["high"])
             words = out.reshape(-1, d["pool"], WORD_BYTES).max(axis=1)
             for line in words.astype(np.uint8):
-                self._give(line, "word", y, x)
+                yield from self._give(line, "word", y, x)
         if d["release"]:
             self.queues[("params", y, x)].popleft()
 
