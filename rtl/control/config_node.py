@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -53,6 +53,8 @@ class ConfigNode(wiring.Component):
         One for every kind in `Unit`.
     pending : Out(1)
         A word is in this node, or a descriptor waits for its unit.
+    moving : Out(1)
+        A word is in this node: whatever unit it is for, its work is still to come.
 
     Notes
     -----
@@ -73,6 +75,7 @@ class ConfigNode(wiring.Component):
             "south": Out(bus),
             "east": Out(bus),
             "pending": Out(1),
+            "moving": Out(1),
         }
         for unit, count in unit_counts(config).items():
             signature = stream.Signature(layouts.descriptor(unit))
@@ -114,6 +117,7 @@ class ConfigNode(wiring.Component):
         m.d.comb += [
             fork.o[2].ready.eq(~Cat(blocked).any()),
             write.eq(fork.o[2].valid & fork.o[2].ready),
-            self.pending.eq(hop.o.valid | Mux(Cat(waiting).any(), 1, 0)),
+            self.moving.eq(hop.o.valid),
+            self.pending.eq(hop.o.valid | Cat(waiting).any()),
         ]
         return m

@@ -1,0 +1,22 @@
+"""The node of the configuration tree on both simulators."""
+
+import dataclasses
+
+import pytest
+
+from rowmesh.rtl.config import PRESETS
+from rowmesh.rtl.control.config_node import ConfigNode
+from rowmesh.verif.simulator import Simulator, run_bench
+
+CONFIGS = {
+    "tiny": PRESETS["tiny"](),
+    "tall": dataclasses.replace(PRESETS["tiny"](), cluster_rows=5, cluster_cols=3, pe_rows=3),
+}
+
+
+@pytest.mark.cocotb
+@pytest.mark.parametrize("name", CONFIGS)
+def test_config_node(sim: Simulator, seed: int, name: str) -> None:
+    config = CONFIGS[name]
+    module = "rowmesh.verif.bench_config_node"
+    run_bench(ConfigNode(config), module, sim=sim, seed=seed, config=config)

@@ -1,0 +1,210 @@
+"""Bench of `ConfigNode`: random words against a model of every descriptor port.
+
+A unit of the bench takes its descriptor whenever its monitor is ready, so the descriptors of an
+instance must come out as the words up to each `go` made them, whatever the others do.
+"""
+
+import random
+from collections import defaultdict
+from typing import Any
+
+import cocotb
+from cocotb.triggers import FallingEdge, ReadOnly
+
+from rowmesh.rtl.config import Config
+from rowmesh.rtl.layouts import Layouts, Unit
+from rowmesh.verif.simulator import bench_config
+from rowmesh.verif.stream import Scoreboard, StreamDriver, StreamMonitor, pack, reset, start_clock
+
+__all__: list[str] = []
+
+WORDS = 250
+
+
+def instances(config: Config) -> dict[Unit, int]:
+    """Units of a cluster, as the architecture document counts them."""
+    banks, rows, cols = config.glb_iact_banks, config.pe_rows, config.pe_cols
+    counts = dict.fromkeys(Unit, 1)
+    counts |= {Unit.PE: rows * cols, Unit.WEIGHT_ROUTER: rows, Unit.WEIGHT_LOADER: rows}
+    counts |= {Unit.PSUM_ROUTER: cols, Unit.PSUM_BANK: cols}
+    counts |= dict.fromkeys((Unit.IACT_ROUTER, Unit.IACT_LOADER, Unit.IACT_READER), banks)
+    return counts
+
+
+class Node:
+    """The node's surroundings, and what its ports should hold."""
+
+    def __init__(self, dut: Any, stall: float) -> None:
+        random.seed(cocotb.RANDOM_SEED)
+        self.dut, self.config = dut, bench_config()
+        self.layouts = Layouts(self.config)
+        self.row = random.randrange(self.config.cluster_rows)
+        self.col = random.randrange(self.config.cluster_cols)
+        dut.row.value, dut.col.value = self.row, self.col
+        self.driver = StreamDriver(dut, "i", stall_probability=stall)
+        layout = self.layouts.config_write
+        self.passed = {}
+        for name in ("south", "east"):
+            getattr(dut, f"enable_{name}").value = 1
+            monitor = StreamMonitor(dut, name, stall_probability=stall)
+            self.passed[name] = Scoreboard(monitor, layout=layout)
+        self.ports: dict[tuple[Unit, int], Scoreboard] = {}
+        self.monitors: list[StreamMonitor] = []
+        for unit, count in instances(self.config).items():
+            for i in range(count):
+                name = f"{unit.name.lower()}__{i}"
+                monitor = StreamMonitor(dut, name, stall_probability=stall)
+                self.monitors.append(monitor)
+                self.ports[unit, i] = Scoreboard(monitor, layout=self.layouts.descriptor(unit))
+        self.shadow: defaultdict[tuple[Unit, int], int] = defaultdict(int)
+
+    @classmethod
+    async def begin(cls, dut: Any, stall: float) -> "Node":
+        """Clock and reset."""
+        node = cls(dut, stall)
+        start_clock(dut)
+        dut.rst.value = 1
+        await reset(dut)
+        return node
+
+    def word(self, **fixed: int) -> dict[str, int]:
+        """A random write."""
+        config = self.config
+        unit = random.choice(list(Unit))
+        size = self.layouts.descriptor(unit).size
+        return {
+            "rows": random.getrandbits(config.cluster_rows) | (random.random() < 0.7) << self.row,
+            "cols": random.getrandbits(config.cluster_cols) | (random.random() < 0.7) << self.col,
+            "instances": random.getrandbits(32) & random.getrandbits(32),
+            "unit": unit,
+            "index": random.randrange(-(-size // 32) + 1),
+            "go": int(random.random() < 0.3),
+            "data": random.getrandbits(32),
+            **fixed,
+        }
+
+    def send(self, write: dict[str, int], *, south: bool = True, east: bool = True) -> None:
+        """Queue a word, and expect what follows from it."""
+        payload = pack(self.layouts.config_write, write)
+        self.driver.put(payload)
+        for name, on in (("south", south), ("east", east)):
+            if on:
+                self.passed[name].expect(payload)
+        if not (write["rows"] >> self.row & 1 and write["cols"] >> self.col & 1):
+            return
+        unit = Unit(write["unit"])
+        size = self.layouts.descriptor(unit).size
+        for i in range(instances(self.config)[unit]):
+            if not write["instances"] >> i & 1:
+                continue
+            low = 32 * write["index"]
+            mask = (0xFFFF_FFFF << low) & ((1 << size) - 1)
+            old = self.shadow[unit, i]
+            self.shadow[unit, i] = old & ~mask | write["data"] << low & mask
+            if write["go"]:
+                self.ports[unit, i].expect(self.shadow[unit, i])
+
+    async def finish(self) -> None:
+        """Everything expected comes, and nothing else; then nothing is pending."""
+        await self.driver.drain()
+        for board in [*self.passed.values(), *self.ports.values()]:
+            await board.finish(idle=0)
+        for _ in range(20):
+            await FallingEdge(self.dut.clk)
+        for board in [*self.passed.values(), *self.ports.values()]:
+            board.check()
+        await ReadOnly()
+        assert not int(self.dut.pending.value) and not int(self.dut.moving.value)
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.parametrize(stall=[0.0, 0.3, 0.8])
+async def random_words(dut: Any, stall: float) -> None:
+    """Any words: they pass on in order, and make the right descriptors."""
+    node = await Node.begin(dut, stall)
+    for _ in range(WORDS):
+        node.send(node.word())
+    await node.finish()
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.parametrize(way=["south", "east", "none"])
+async def edges_of_the_tree(dut: Any, way: str) -> None:
+    """A way that is not enabled gets nothing and holds nothing up."""
+    node = await Node.begin(dut, 0.2)
+    dut.enable_south.value, dut.enable_east.value = int(way == "south"), int(way == "east")
+    for _ in range(WORDS // 2):
+        node.send(node.word(), south=way == "south", east=way == "east")
+    await node.finish()
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+async def one_word_a_cycle(dut: Any) -> None:
+    """Words that start nothing follow each other without a gap."""
+    node = await Node.begin(dut, 0.0)
+    for _ in range(WORDS):
+        node.send(node.word(go=0))
+    cycles = 0
+    while node.driver.sent < WORDS:
+        await FallingEdge(dut.clk)
+        cycles += 1
+    assert cycles < WORDS + 8, f"{cycles} cycles for {WORDS} words"
+    await node.finish()
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+async def waiting_descriptors(dut: Any) -> None:
+    """A word waits for exactly the instances that it is for; the tree has it meanwhile."""
+    node = await Node.begin(dut, 0.0)
+    here = {"rows": 1 << node.row, "cols": 1 << node.col}
+    for unit, count in instances(node.config).items():
+        busy = random.randrange(count)
+        monitor = node.monitors[list(node.ports).index((unit, busy))]
+        monitor.stall_probability = 1.0
+        node.send(node.word(**here, unit=unit, instances=1 << busy, go=1, index=0))
+        for other in range(count):
+            if other != busy:
+                node.send(node.word(**here, unit=unit, instances=1 << other, go=1, index=0))
+        await node.driver.drain()
+        for _ in range(6):
+            await FallingEdge(dut.clk)
+        await ReadOnly()
+        assert int(dut.pending.value) and not int(dut.moving.value)
+        # Two instances, one of them waits: neither is written.
+        node.send(node.word(**here, unit=unit, instances=(1 << count) - 1, go=1, index=0))
+        passed = len(node.passed["south"].expected)
+        for _ in range(30):
+            await FallingEdge(dut.clk)
+        await ReadOnly()
+        assert int(dut.pending.value) and int(dut.moving.value)
+        assert len(node.passed["south"]._monitor.received) == passed, "the tree must not wait"
+        for (kind, i), board in node.ports.items():
+            if kind is unit:
+                missing = 2 if i == busy else 1
+                assert len(board._monitor.received) == len(board.expected) - missing
+        monitor.stall_probability = 0.0
+        await node.finish()
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+async def reset_at_any_time(dut: Any) -> None:
+    """A reset leaves nothing behind: all words hold 0 again."""
+    node = await Node.begin(dut, 0.4)
+    for _ in range(6):
+        for _ in range(40):
+            node.send(node.word())
+        for _ in range(random.randrange(100)):
+            await FallingEdge(dut.clk)
+        dut.rst.value = 1
+        node.driver.clear()
+        await reset(dut, 3)
+        node.driver.clear()
+        node.shadow.clear()
+        for board in [*node.passed.values(), *node.ports.values()]:
+            board.expected.clear()
+            board._monitor.received.clear()
+            board._checked = 0
+        for _ in range(20):
+            node.send(node.word())
+        await node.finish()
+        await FallingEdge(dut.clk)
