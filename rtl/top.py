@@ -1,0 +1,171 @@
+"""The accelerator: array, controller, registers and AXI masters."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, ClockDomain, ClockSignal, DomainRenamer, Module, ResetSignal, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import Out, connect
+
+from rowmesh.rtl.array import Array, first_fault
+from rowmesh.rtl.axi.read_master import AxiReadMaster
+from rowmesh.rtl.axi.signatures import axi4_signature, axi_lite_signature, flat_members
+from rowmesh.rtl.axi.write_master import AxiWriteMaster
+from rowmesh.rtl.config import Config
+from rowmesh.rtl.control.controller import Controller
+from rowmesh.rtl.control.csr import Csr
+from rowmesh.rtl.control.registers import ADDR_BITS
+from rowmesh.rtl.dma.read_channel import ReadChannel
+
+__all__ = ["Top"]
+
+
+class Top(wiring.Component):
+    """What the host and the memory see.
+
+    Parameters
+    ----------
+    config : Config
+        The machine.
+
+    Attributes
+    ----------
+    s_axil_* : AXI4-Lite slave
+        The registers: `rowmesh.rtl.control.registers`.
+    m0_axi_*, m1_axi_*, ... : AXI4 masters
+        One for each group of cluster rows; the first also fetches the program.
+    irq : Out(1)
+        Level, while an enabled event is set.
+
+    Notes
+    -----
+    The array and all DMA channels are in the clock domain ``array``: the same clock, and a reset of
+    its own for the soft reset. The AXI masters are not in it, so that open transactions end.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        members: dict[str, Any] = {"irq": Out(1)}
+        members |= flat_members("s_axil", axi_lite_signature(ADDR_BITS).flip())
+        for i in range(config.axi_masters):
+            members |= flat_members(f"m{i}_axi", axi4_signature(config.axi_data_bits))
+        super().__init__(members)
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        c = self.config
+        m.submodules.csr = csr = Csr(c)
+        m.submodules.controller = controller = Controller(c)
+        array: Any = Array(c)
+        fetch: Any = ReadChannel(c)
+        m.domains.array = domain = ClockDomain("array", local=True)
+        m.d.comb += [
+            domain.clk.eq(ClockSignal()),
+            domain.rst.eq(ResetSignal() | controller.array_reset),
+        ]
+        m.submodules.array = DomainRenamer("array")(array)
+        m.submodules.fetch = DomainRenamer("array")(fetch)
+
+        self._join(m, csr.bus, "s_axil")
+        connect(m, controller.request, fetch.request)
+        connect(m, fetch.data, controller.data)
+        connect(m, controller.config_o, array.config_i)
+        m.d.comb += [
+            controller.array_busy.eq(array.busy),
+            controller.writers_busy.eq(array.writers_busy),
+            array.count_enable.eq(controller.count_enable),
+            array.count_clear.eq(controller.count_clear),
+        ]
+        masters = self._build_masters(m, csr, controller, array, fetch)
+        m.d.comb += [
+            controller.fault.eq(first_fault([*(unit.fault for unit in masters), array.fault])),
+            controller.quiet.eq(Cat(unit.quiet for unit in masters).all()),
+        ]
+        self._connect_registers(m, csr, controller, array)
+        return m
+
+    def _build_masters(
+        self, m: Module, csr: Any, controller: Any, array: Any, fetch: Any
+    ) -> list[Any]:
+        """A read and a write master for every group of cluster rows."""
+        masters: list[Any] = []
+        for i in range(self.config.axi_masters):
+            bursts = list(array.read_burst[i])
+            beats = list(array.read_beat[i])
+            if i == 0:
+                bursts.append(fetch.burst)
+                beats.append(fetch.beat)
+            reader: Any = AxiReadMaster(self.config, len(bursts))
+            writer: Any = AxiWriteMaster(self.config, len(array.write_burst[i]))
+            m.submodules[f"read_master_{i}"] = reader
+            m.submodules[f"write_master_{i}"] = writer
+            for port, burst, data, beat in zip(
+                reader.burst, bursts, reader.data, beats, strict=True
+            ):
+                connect(m, burst, port)
+                connect(m, data, beat)
+            for k in range(len(array.write_burst[i])):
+                connect(m, array.write_burst[i][k], writer.burst[k])
+                connect(m, array.write_beat[i][k], writer.data[k])
+                m.d.comb += array.write_done[i][k].eq(writer.done[k])
+            for unit, kind in ((reader, "read"), (writer, "write")):
+                self._join(m, unit.axi, f"m{i}_axi")
+                m.d.comb += [
+                    unit.window_base.eq(csr.control[f"{kind}_base"]),
+                    unit.window_limit.eq(csr.control[f"{kind}_limit"]),
+                    unit.stop.eq(controller.stop),
+                ]
+                masters.append(unit)
+        return masters
+
+    def _connect_registers(self, m: Module, csr: Any, controller: Any, array: Any) -> None:
+        control, status = csr.control, csr.status
+        m.d.comb += [
+            controller.start.eq(control.control_start),
+            controller.soft_reset.eq(control.control_soft_reset),
+            controller.resume.eq(control.control_continue),
+            controller.single_step.eq(control.control_single_step),
+            controller.program_address.eq(control.program),
+            controller.program_words.eq(control.program_words),
+            Cat(
+                status[f"status_{name}"] for name in ("idle", "running", "paused", "done", "fault")
+            ).eq(controller.state),
+            status.fault.eq(controller.fault_code),
+            status.fault_layer.eq(controller.fault_layer),
+            status.fault_index.eq(controller.fault_index),
+            status.cycles_low.eq(controller.cycles[:32]),
+            status.cycles_high.eq(controller.cycles[32:]),
+            status.layer.eq(controller.layer),
+            array.counter_select.row.eq(control.counter_select_row),
+            array.counter_select.col.eq(control.counter_select_col),
+            array.counter_select.pe.eq(control.counter_select_pe),
+            array.counter_select.entry.eq(control.counter_select_entry),
+            status.counter_value.eq(array.counter_value),
+            *(
+                csr.events[f"irq_status_{name}"].eq(controller.events[name])
+                for name in ("done", "fault", "paused")
+            ),
+            self.irq.eq(csr.irq),
+        ]
+        for kind, prefix in (("read", "r"), ("written", "w")):
+            self._count_beats(m, prefix, controller.count_clear, status[f"beats_{kind}"])
+
+    def _count_beats(self, m: Module, prefix: str, clear: Any, out: Any) -> None:
+        """Beats of all masters; the handshakes are registered first."""
+        beats: Any = 0
+        for i in range(self.config.axi_masters):
+            beat = Signal(name=f"{prefix}_beat_{i}")
+            valid = getattr(self, f"m{i}_axi_{prefix}valid")
+            m.d.sync += beat.eq(valid & getattr(self, f"m{i}_axi_{prefix}ready"))
+            beats = beats + beat
+        count = Signal(32, name=f"{prefix}_beats")
+        m.d.sync += count.eq(count + beats)
+        with m.If(clear):
+            m.d.sync += count.eq(0)
+        m.d.comb += out.eq(count)
+
+    def _join(self, m: Module, port: Any, prefix: str) -> None:
+        """Connect an AXI port of a unit to the top's signals of the same names."""
+        for name, member in port.signature.members.items():
+            outside = getattr(self, f"{prefix}_{name}")
+            inside = getattr(port, name)
+            m.d.comb += outside.eq(inside) if member.flow is Out else inside.eq(outside)
