@@ -336,10 +336,13 @@ def _device_step(
 ) -> DeviceStep:
     program = Program(config)
     for index, (_, schedule) in enumerate(pending):
-        schedule.prefetch(program)
         if index:
+            schedule.prefetch(program)
             program.wait()
         program.layer(index)
+        schedule.load(program)
+        if not index:
+            schedule.prefetch(program)
         schedule.emit(program)
     program.end()
     binary = program.to_bytes()

@@ -92,7 +92,7 @@ class Program:
         self._emit(Opcode.END)
 
     def select(self, rows: Iterable[int], cols: Iterable[int], units: Iterable[int]) -> None:
-        """Choose what `write` is for: the instances on these rows and columns, with these numbers."""
+        """Choose what `write` is for: these rows, columns and numbers, all combinations."""
         numbers = list(units)
         columns = list(cols)
         self._selected = [(y, x, i) for y in rows for x in columns for i in numbers]

@@ -16,7 +16,7 @@ __all__ = ["LayerSchedule", "Writer"]
 Instance = tuple[int, int, int]
 Descriptors = dict[Instance, dict[str, Any]]
 #: Order of what waits for the same item.
-_LOAD, _READER, _POST = range(3)
+_LOAD, _READER, _WRITER, _POST = range(4)
 
 
 class Writer(Protocol):
@@ -70,17 +70,20 @@ class LayerSchedule:
 
     # -- program order -------------------------------------------------------------------------
 
-    def prefetch(self, program: Writer) -> None:
-        """What may be sent while the layer before still runs: no activation is read."""
-        self._params(program, self.rounds[0], 0)
-        self._circuits(program, self.phases[0])
-
-    def emit(self, program: Writer) -> None:
-        """Everything else, after the layer before has written its output."""
+    def load(self, program: Writer) -> None:
+        """The first tiles: after the layer before has written its output."""
         m = self.mapping
         self.pending = deque((tiles, k % m.folds) for tiles in self.rounds for k in range(m.loads))
         self.loaded = 0
         self._load(program)
+
+    def prefetch(self, program: Writer) -> None:
+        """What may be sent while the layer before still runs: no activation is read."""
+        self._circuits(program, self.phases[0])
+        self._params(program, self.rounds[0], 0)
+
+    def emit(self, program: Writer) -> None:
+        """Everything else, after `load` and `prefetch`."""
         number = 0
         for index, phase in enumerate(self.phases):
             if index:
@@ -122,12 +125,12 @@ class LayerSchedule:
         out: dict[Unit, Descriptors] = {
             unit: {}
             for unit in (
-                Unit.PSUM_BANK,
-                Unit.PSUM_ROUTER,
-                Unit.PE,
-                Unit.WEIGHT_ROUTER,
+                Unit.WEIGHT_LOADER,  # first, so that DRAM works while the rest is sent
                 Unit.IACT_ROUTER,
-                Unit.WEIGHT_LOADER,
+                Unit.WEIGHT_ROUTER,
+                Unit.PE,
+                Unit.PSUM_ROUTER,
+                Unit.PSUM_BANK,
             )
         }
         for place, tile in self._active(phase):
@@ -251,15 +254,18 @@ class LayerSchedule:
         waits for less and is therefore sent already.
         """
         m = self.mapping
-        program.write_all(
-            Unit.OUT_WRITER,
-            {(p.y, p.x, 0): self.work.writer(p, tile) for p, tile in self._with_bank(tiles)},
-        )
+        writers: Descriptors = {
+            (p.y, p.x, 0): self.work.writer(p, tile) for p, tile in self._with_bank(tiles)
+        }
         # By (item waited for, kind, number): loads go one tile ahead of the readers.
-        events: dict[tuple[int, int, int], Callable[[], None]] = {}
+        events: dict[tuple[int, int, int], Callable[[], None]] = {
+            (0, _WRITER, 0): partial(program.write_all, Unit.OUT_WRITER, writers)
+        }
         for load in range(m.loads):
             start = self._items_before(load)
-            events[(start, _LOAD, load)] = partial(self._load, program)
+            # The very first work has nothing to overlap with: readers first.
+            kind = _LOAD if number or load else _WRITER
+            events[(start, kind, load + 1)] = partial(self._load, program)
             for key, readers in self._readers(tiles, load, self.loaded - 1 + load, start).items():
                 events[key] = partial(program.write_all, Unit.IACT_READER, readers)
         for group in range(m.groups):

@@ -45,7 +45,8 @@ class Top(wiring.Component):
     def __init__(self, config: Config) -> None:
         self.config = config
         members: dict[str, Any] = {"irq": Out(1)}
-        members |= flat_members("s_axil", axi_lite_signature(ADDR_BITS).flip())
+        slave: Any = axi_lite_signature(ADDR_BITS).flip()
+        members |= flat_members("s_axil", slave)
         for i in range(config.axi_masters):
             members |= flat_members(f"m{i}_axi", axi4_signature(config.axi_data_bits))
         super().__init__(members)

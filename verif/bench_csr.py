@@ -32,7 +32,7 @@ class Host:
 
     def __init__(self, dut: Any, config: Config, stall: float) -> None:
         self.dut = dut
-        self.csr = Csr(config)
+        self.csr: Any = Csr(config)
         self.map: RegisterMap = register_map(config)
         self.master = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "bus_"), dut.clk, dut.rst)
         write, read = self.master.write_if, self.master.read_if

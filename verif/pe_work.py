@@ -230,9 +230,7 @@ class Maker:
             blocks = []
             for _ in range(shape.blocks):
                 weights = self.block(shape)
-                words = sum(
-                    len(column_words(c, column, shape.weight_dense)) for column in weights
-                )
+                words = sum(len(column_words(c, column, shape.weight_dense)) for column in weights)
                 rows = []
                 for _ in range(shape.rows):
                     count = shape.windows + shape.segments - 1
@@ -286,9 +284,7 @@ class Maker:
                 if shape.chain:
                     work.psum_in.append(pack(self.layouts.psum_beat, below[n : n + 2]))
 
-    def _window(
-        self, work: Work, total: list[int], base: int, weights: Any, segments: Any
-    ) -> None:
+    def _window(self, work: Work, total: list[int], base: int, weights: Any, segments: Any) -> None:
         c, shape = self.config, work.shape
         for t, segment in enumerate(segments):
             work.pairs += sum(map(bool, segment)) if c.sparse else len(segment)

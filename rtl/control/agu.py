@@ -51,9 +51,7 @@ class Agu(wiring.Component):
                 "loops": In(loops),
                 "base": In(widths),
                 "o": Out(
-                    stream.Signature(
-                        data.StructLayout({"address": widths, "ends": self.levels})
-                    )
+                    stream.Signature(data.StructLayout({"address": widths, "ends": self.levels}))
                 ),
                 "busy": Out(1),
             }

@@ -43,7 +43,7 @@ class Phase(enum.IntEnum):
 
 
 class Controller(wiring.Component):
-    """Execute the program at `program_address`, whose format is in `docs/architecture.md`.
+    """Execute the program at `program_address`: `HeaderCheck`, then `Layouts.instruction`s.
 
     The program is read twice: the first pass only computes its CRC, so that nothing of a damaged
     one is executed. The first fault, of the program or of the machine, stops the masters, waits

@@ -23,9 +23,7 @@ class Hop(wiring.Component):
     """
 
     def __init__(self, payload: Any) -> None:
-        super().__init__(
-            {"i": In(stream.Signature(payload)), "o": Out(stream.Signature(payload))}
-        )
+        super().__init__({"i": In(stream.Signature(payload)), "o": Out(stream.Signature(payload))})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

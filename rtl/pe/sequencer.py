@@ -88,8 +88,7 @@ class Sequencer(wiring.Component):
         work: Any = self.work
         marker: Any = self.marker
         left = {
-            name: Signal(work[name].shape(), name=f"{name}_left", reset_less=True)
-            for name in LOOPS
+            name: Signal(work[name].shape(), name=f"{name}_left", reset_less=True) for name in LOOPS
         }
         last = {name: Signal(name=f"last_{name}") for name in LOOPS}
         m.d.comb += [last[name].eq(left[name] == 1) for name in LOOPS]

@@ -1,0 +1,286 @@
+"""The program builder against a model of the descriptor ports that replays its words.
+
+The model takes instructions apart and packs descriptors by itself.
+"""
+
+import dataclasses
+import struct
+import zlib
+from collections import defaultdict
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rowmesh.gen.program import Program, ProgramError
+from rowmesh.gen.rectangles import Grid
+from rowmesh.rtl.config import PRESETS, Config
+from rowmesh.rtl.layouts import Layouts, Opcode, Unit
+
+CONFIG = dataclasses.replace(PRESETS["tiny"](), cluster_rows=3, cluster_cols=2)
+UNITS = [Unit.PE, Unit.IACT_LOADER, Unit.WEIGHT_ROUTER, Unit.PARAM_LOADER, Unit.OUT_WRITER]
+COUNTS = {
+    Unit.PE: 4,
+    Unit.IACT_LOADER: 2,
+    Unit.WEIGHT_ROUTER: 2,
+    Unit.PARAM_LOADER: 1,
+    Unit.OUT_WRITER: 1,
+}
+Place = tuple[int, int, int]
+
+
+class Ports:
+    """All descriptor ports of a machine; unknown words are None until they are written."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.held: defaultdict[tuple[int, Place], dict[int, int]] = defaultdict(dict)
+        self.started: defaultdict[tuple[int, Place], list[dict[int, int]]] = defaultdict(list)
+        self.masks = [0, 0, 0]
+        self.writes = 0
+
+    def replay(self, words: tuple[int, ...]) -> None:
+        """Execute instructions."""
+        for word in words:
+            data, go, index = word & 0xFFFF_FFFF, word >> 32 & 0xFF, word >> 40 & 0xFF
+            unit, opcode = word >> 48 & 0xFF, word >> 56
+            assert go in (0, 1)
+            if opcode in (1, 2, 3):
+                self.masks[opcode - 1] = data
+            elif opcode == 4:
+                self.writes += 1
+                rows, cols, numbers = self.masks
+                for y in range(32):
+                    for x in range(32):
+                        for i in range(32):
+                            if rows >> y & cols >> x & numbers >> i & 1:
+                                key = (unit, (y, x, i))
+                                self.held[key][index] = data
+                                if go:
+                                    self.started[key].append(dict(self.held[key]))
+
+
+def packed(layout: Any, values: Any) -> int:
+    """Fields from the low bits up."""
+    total = at = 0
+    if isinstance(values, dict):
+        parts = [(field.shape, field.width, values[name]) for name, field in layout]
+    elif isinstance(values, list):
+        width = layout.size // layout.length
+        parts = [(layout.elem_shape, width, value) for value in values]
+    else:
+        return int(values)
+    for shape, width, value in parts:
+        total |= (packed(shape, value) & ((1 << width) - 1)) << at
+        at += width
+    return total
+
+
+def words_of(config: Config, unit: Unit, values: dict[str, Any]) -> dict[int, int]:
+    """What a port must hold."""
+    layout = Layouts(config).descriptor(unit)
+    bits = packed(layout, values)
+    return {i: bits >> 32 * i & 0xFFFF_FFFF for i in range(-(-layout.size // 32))}
+
+
+def descriptor(unit: Unit, a: int, b: int) -> dict[str, Any]:
+    """Descriptors that differ here and there."""
+    match unit:
+        case Unit.PE:
+            fields = {name: 1 for name, _ in Layouts(CONFIG).pe}
+            return {**fields, "groups": a, "windows": b, "chain": a % 2}
+        case Unit.IACT_LOADER:
+            fields = {name: 3 for name, _ in Layouts(CONFIG).iact_loader}
+            return {**fields, "base": a << 10, "plane_stride": b, "compressed": 0, "dest": a}
+        case Unit.WEIGHT_ROUTER:
+            return dict(blocks=a, source=b % 5, to_west=0, to_east=1, deal=0, listeners=b % 4)
+        case Unit.PARAM_LOADER:
+            return {"base": a * 16, "channels": b}
+        case _:
+            loops = [{"count": 1, "stride": -a * level} for level in range(4)]
+            return {"base": b << 8, "words": a, "compressed": b % 2, "loops": loops}
+
+
+@st.composite
+def works(draw: st.DrawFn) -> tuple[Unit, dict[Place, dict[str, Any]]]:
+    """A kind of unit, some instances of it, a descriptor for each."""
+    unit = draw(st.sampled_from(UNITS))
+    places = st.tuples(st.integers(0, 2), st.integers(0, 1), st.integers(0, COUNTS[unit] - 1))
+    chosen = draw(st.lists(places, unique=True, max_size=24))
+    values = st.tuples(st.integers(0, 3), st.integers(0, 2))
+    return unit, {place: descriptor(unit, *draw(values)) for place in chosen}
+
+
+@given(st.lists(works(), max_size=8))
+@settings(max_examples=300, deadline=None)
+def test_every_instance_gets_what_was_asked(steps: list[Any]) -> None:
+    program = Program(CONFIG)
+    expected: defaultdict[tuple[int, Place], list[dict[int, int]]] = defaultdict(list)
+    for unit, descriptors in steps:
+        program.write_all(unit, descriptors)
+        for place, values in descriptors.items():
+            expected[int(unit), place].append(words_of(CONFIG, unit, values))
+    ports = Ports(CONFIG)
+    ports.replay(program.instructions)
+    assert ports.started == expected
+    # Nobody else's words are touched.
+    assert set(ports.held) == set(expected)
+
+
+def test_equal_descriptors_take_one_write_a_word() -> None:
+    config = PRESETS["eyeriss_v2"]()
+    program = Program(config)
+    values = {name: 1 for name, _ in Layouts(config).pe}
+    places = [(y, x, i) for y in range(8) for x in range(2) for i in range(12)]
+    program.write_all(Unit.PE, dict.fromkeys(places, values))
+    words = len(words_of(config, Unit.PE, values))
+    assert len(program.instructions) == 3 + words
+    # Again: only the word that starts them. One field changed: only its word.
+    before = len(program.instructions)
+    program.write_all(Unit.PE, dict.fromkeys(places, values))
+    assert len(program.instructions) == before + 1
+    program.write_all(Unit.PE, dict.fromkeys(places, {**values, "groups": 7}))
+    assert len(program.instructions) == before + 2
+
+
+def test_exceptions_are_painted_over() -> None:
+    config = PRESETS["eyeriss_v2"]()
+    program = Program(config)
+    places = [(y, x, 0) for y in range(8) for x in range(2)]
+    values = {place: {"base": 64, "channels": 16} for place in places}
+    for at, place in enumerate([(0, 1, 0), (3, 0, 0), (6, 1, 0)]):
+        values[place] = {"base": 128 + 8 * at, "channels": 16}
+    program.write_all(Unit.PARAM_LOADER, values)
+    ports = Ports(config)
+    ports.replay(program.instructions)
+    # `base` for all, three exceptions, then `channels` with go for all.
+    assert ports.writes == 5
+    for place in places:
+        key = (int(Unit.PARAM_LOADER), place)
+        assert ports.started[key] == [words_of(config, Unit.PARAM_LOADER, values[place])]
+
+
+def test_select_and_write() -> None:
+    program = Program(CONFIG)
+    program.select(rows=[0, 2], cols=[1], units=[0, 1])
+    values = descriptor(Unit.IACT_LOADER, 1, 2)
+    program.write(Unit.IACT_LOADER, values)
+    ports = Ports(CONFIG)
+    ports.replay(program.instructions)
+    places = [(y, 1, i) for y in (0, 2) for i in (0, 1)]
+    assert set(ports.started) == {(int(Unit.IACT_LOADER), place) for place in places}
+
+
+def test_control_instructions() -> None:
+    program = Program(CONFIG)
+    program.layer(65535)
+    program.wait()
+    program.end()
+    assert program.instructions == (6 << 56 | 65535, 5 << 56, 0)
+    with pytest.raises(ValueError, match=r"layer 65536: must be within 0..65535"):
+        program.layer(65536)
+
+
+def test_nothing_is_written_when_a_descriptor_is_bad() -> None:
+    program = Program(CONFIG)
+    good = {"base": 0, "channels": 2}
+    with pytest.raises(ValueError, match=r"PARAM_LOADER \(0, 0, 1\): there are \(3, 2, 1\)"):
+        program.write_all(Unit.PARAM_LOADER, {(0, 0, 0): good, (0, 0, 1): good})
+    with pytest.raises(ValueError, match=r"channels = 65536: must be within 0..65535"):
+        bad = {"base": 0, "channels": 65536}
+        program.write_all(Unit.PARAM_LOADER, {(0, 0, 0): good, (1, 0, 0): bad})
+    with pytest.raises(ValueError, match="missing or unknown fields"):
+        program.write_all(Unit.PARAM_LOADER, {(0, 0, 0): {"base": 0}})
+    assert program.instructions == ()
+    program.write_all(Unit.PARAM_LOADER, {})
+    assert program.instructions == ()
+
+
+# -- binary -------------------------------------------------------------------------------------
+
+
+def binary() -> tuple[Program, bytearray]:
+    program = Program(CONFIG)
+    program.write_all(Unit.PARAM_LOADER, {(1, 1, 0): {"base": 8, "channels": 4}})
+    program.end()
+    return program, bytearray(program.to_bytes())
+
+
+def test_header() -> None:
+    program, content = binary()
+    body = bytes(content[32:])
+    assert content[:4] == b"RWMP"
+    fields = struct.unpack_from("<7I", content, 4)
+    count = len(program.instructions)
+    assert fields == (1, CONFIG.hash, count, zlib.crc32(body), count + 4, 0, 0)
+    assert struct.unpack(f"<{count}Q", body) == program.instructions
+    assert Program.from_bytes(CONFIG, bytes(content)) == program.instructions
+    assert Program.from_bytes(CONFIG, bytes(content) + b"more") == program.instructions
+
+
+@pytest.mark.parametrize(
+    ("at", "message"),
+    [
+        (0, "program magic is 0x"),
+        (4, "program version is"),
+        (8, "program is for configuration 0x"),
+        (12, "program length"),
+        (16, "program CRC is 0x"),
+        (20, "program length"),
+        (24, "program version is"),
+        (31, "program version is"),
+        (32, "program CRC is 0x"),
+        (-1, "program CRC is 0x"),
+    ],
+)
+def test_damage_is_found(at: int, message: str) -> None:
+    _, content = binary()
+    content[at] ^= 0x10
+    with pytest.raises(ProgramError, match=message):
+        Program.from_bytes(CONFIG, bytes(content))
+
+
+@pytest.mark.parametrize("size", [0, 31, 32, -1])
+def test_truncation_is_found(size: int) -> None:
+    _, content = binary()
+    with pytest.raises(ProgramError, match="shorter than its header|program length"):
+        Program.from_bytes(CONFIG, bytes(content[:size]))
+
+
+def test_another_configuration_is_refused() -> None:
+    _, content = binary()
+    with pytest.raises(ProgramError, match="program is for configuration"):
+        Program.from_bytes(PRESETS["demo"](), bytes(content))
+
+
+# -- boxes --------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, (1 << 24) - 1), st.integers(0, (1 << 24) - 1))
+@settings(max_examples=200, deadline=None)
+def test_boxes_cover_exactly(need: int, more: int) -> None:
+    grid = Grid(3, 2, 4)
+
+    def inside(box: tuple[int, int, int]) -> set[int]:
+        rows, cols, numbers = box
+        return {
+            (y * 2 + x) * 4 + i
+            for y in range(3)
+            for x in range(2)
+            for i in range(4)
+            if rows >> y & cols >> x & numbers >> i & 1
+        }
+
+    wanted = {i for i in range(24) if need >> i & 1}
+    allowed = wanted | {i for i in range(24) if more >> i & 1}
+    covered = set().union(*(inside(box) for box in grid.cover(need, need | more)))
+    assert wanted <= covered <= allowed
+    parts = [inside(box) for box in grid.split(need)]
+    assert set().union(*parts) == wanted
+    assert sum(map(len, parts)) == len(wanted)
+
+
+def test_opcodes_are_those_of_the_model() -> None:
+    assert [int(op) for op in Opcode] == list(range(7))
+    assert (Opcode.ROWS, Opcode.COLS, Opcode.UNITS, Opcode.WRITE) == (1, 2, 3, 4)
