@@ -279,7 +279,7 @@ def test_compressed_features(width: int) -> None:
     nodes = (*first.nodes, Node(Op.CONV, "second", ("y", "v"), ("z",), attrs))
     graph = Graph("two", tensors, nodes, ("x",), ("z",))
     x = {"x": np.where(rng.random((1, 16, width, 4)) < 0.4, 50, -128).astype(np.int8)}
-    compiled = check(graph, load_config("demo"), x)
+    compiled = check(graph, TINY, x)
     assert {name: compiled.features[name].compressed for name in "xyz"} == dict.fromkeys(
         "xyz", width == 8
     )
