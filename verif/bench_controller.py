@@ -237,3 +237,23 @@ async def reset_at_any_time(dut: Any) -> None:
         await reset(dut, 3 + system.settle)
         assert system.state is State.IDLE
         await system.good(15)
+
+
+@cocotb.test(timeout_time=10, timeout_unit="ms")
+async def starts_after_a_soft_reset(dut: Any) -> None:
+    """No cycle of a soft reset swallows a start, nor a second soft reset."""
+    system = await System.begin(dut, 0.0)
+    run = random_program(system.config, random.Random(random.random()), 3)
+    system.put(binary(system.config, run.words))
+    for delay in range(0, 5 * system.settle):
+        system.expect(run)
+        await system.pulse("soft_reset")
+        await system.cycles(delay)
+        await system.pulse("start")
+        await system.until(State.DONE)
+        assert system.writes == run.writes, f"start {delay} cycles after the soft reset"
+        system.expect(run)
+        await system.pulse("soft_reset", "start")
+        await system.cycles(delay)
+        await system.pulse("soft_reset")
+        assert await system.until(State.IDLE, State.DONE) is State.IDLE, f"reset after {delay}"

@@ -368,7 +368,7 @@ class Controller(wiring.Component):
         with m.If(self.soft_reset):
             self._clear(m)
             m.d.sync += [self._to_idle.eq(1), self._again.eq(self.start)]
-            with m.If(self.phase < Phase.STOP):
+            with m.If((self.phase < Phase.STOP) | (self.phase == Phase.RECOVER)):
                 m.d.comb += stops.eq(1)
             with m.Elif(self.phase >= Phase.FAULTED):
                 m.d.sync += [self.phase.eq(Phase.RESET), self.timer.eq(self.settle)]
