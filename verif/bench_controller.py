@@ -245,7 +245,7 @@ async def starts_after_a_soft_reset(dut: Any) -> None:
     system = await System.begin(dut, 0.0)
     run = random_program(system.config, random.Random(random.random()), 3)
     system.put(binary(system.config, run.words))
-    for delay in range(0, 5 * system.settle):
+    for delay in range(5 * system.settle):
         system.expect(run)
         await system.pulse("soft_reset")
         await system.cycles(delay)
@@ -257,3 +257,21 @@ async def starts_after_a_soft_reset(dut: Any) -> None:
         await system.cycles(delay)
         await system.pulse("soft_reset")
         assert await system.until(State.IDLE, State.DONE) is State.IDLE, f"reset after {delay}"
+
+
+@cocotb.test(timeout_time=10, timeout_unit="ms")
+async def soft_resets_while_a_fault_stops(dut: Any) -> None:
+    """No cycle between a fault and its interrupt swallows a soft reset."""
+    system = await System.begin(dut, 0.0)
+    run = random_program(system.config, random.Random(random.random()), 3)
+    system.put(binary(system.config, run.words))
+    for delay in range(system.settle + 4):
+        system.expect(run)
+        await system.pulse("start")
+        await system.pulse("fault", value=random.randint(1, 15))
+        while not int(dut.array_reset.value):
+            await FallingEdge(dut.clk)
+        await system.cycles(delay)
+        await system.pulse("soft_reset")
+        await system.until(State.IDLE)
+        assert system.fault() == (0, 0, 0)
