@@ -24,6 +24,7 @@ __all__ = [
     "FcAttrs",
     "Graph",
     "Node",
+    "Numerics",
     "Op",
     "PoolAttrs",
     "Quant",
@@ -47,6 +48,13 @@ class Op(StrEnum):
     ADD = "add"
     RESHAPE = "reshape"
     TRANSPOSE = "transpose"
+
+
+class Numerics(StrEnum):
+    """Whose rounding an int8 graph has, where ONNX Runtime and LiteRT differ."""
+
+    TFLITE = "tflite"
+    ONNX = "onnx"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +99,9 @@ class PoolAttrs:
         Top, bottom, left, right.
     count_include_pad : bool
         An average divides by the whole window, padding included.
+    mean : bool
+        TFLite's MEAN over height and width: an average of one window with rounding of its own,
+        between tensors of any quantization.
     clamp : tuple of float, optional
         Bounds of the output (fused activation).
     """
@@ -99,6 +110,7 @@ class PoolAttrs:
     strides: tuple[int, int]
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
     count_include_pad: bool = False
+    mean: bool = False
     clamp: Clamp | None = None
 
 
@@ -243,6 +255,16 @@ class Node:
 class Graph:
     """A network: tensors by name, and nodes in an order in which they can run.
 
+    Parameters
+    ----------
+    name : str
+    tensors : mapping of Tensor
+        By their names in the model.
+    nodes : tuple of Node
+    inputs, outputs : tuple of str
+    numerics : Numerics
+        Whose rounding it has; a network that the project quantizes itself has TFLite's.
+
     Raises
     ------
     RowmeshError
@@ -254,6 +276,7 @@ class Graph:
     nodes: tuple[Node, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    numerics: Numerics = Numerics.TFLITE
 
     def __post_init__(self) -> None:
         ready = {name for name, tensor in self.tensors.items() if tensor.data is not None}

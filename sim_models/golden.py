@@ -21,15 +21,14 @@ from rowmesh.gen.graph import (
     PoolAttrs,
     TransposeAttrs,
 )
-from rowmesh.gen.quantize import quantize_multiplier, requant_parameters
+from rowmesh.gen.quantize import requant_parameters
 from rowmesh.sim_models import golden_ops as ops
+from rowmesh.sim_models import golden_rules as rules
 from rowmesh.sim_models.golden_float import reshape_batch
 
 __all__ = ["accumulate", "float_outputs", "run", "run_node"]
 
 Int8 = NDArray[np.int8]
-#: TFLite's headroom of the inputs of an addition.
-_ADD_LEFT_SHIFT = 20
 
 
 def run(graph: Graph, inputs: Mapping[str, Array], rounding: str = "single") -> dict[str, Array]:
@@ -104,10 +103,9 @@ def run_node(graph: Graph, node: Node, operands: list[Array], rounding: str) -> 
             _same_quant(graph, node)
             return _int8(ops.max_pool(x, node.attrs_as(PoolAttrs)), node.clamp)
         case Op.AVG_POOL:
-            _same_quant(graph, node)
-            return _int8(ops.average_pool(x, node.attrs_as(PoolAttrs)), node.clamp)
+            return _int8(_average(graph, node, x, rounding), node.clamp)
         case Op.ADD:
-            return _int8(_add(graph, node, operands), node.clamp)
+            return _int8(_add(graph, node, operands, rounding), node.clamp)
         case Op.RESHAPE:
             old, new = graph.tensors[node.inputs[0]].shape, graph.tensors[node.outputs[0]].shape
             return reshape_batch(x, old, new)
@@ -152,17 +150,20 @@ def _same_quant(graph: Graph, node: Node) -> None:
         raise RowmeshError(f"{node.op} {node.name!r}: input and output quantization differ")
 
 
-def _add(graph: Graph, node: Node, operands: list[Array]) -> NDArray[np.int64]:
-    """Sum of two tensors of different scales, as TFLite's reference kernel (always double)."""
-    quants = [graph.quant(name) for name in node.inputs]
-    out = graph.quant(node.outputs[0])
-    twice = 2 * max(float(quant.scale[0]) for quant in quants)
-    total = np.zeros(np.broadcast_shapes(*(x.shape for x in operands)), np.int64)
-    for x, quant in zip(operands, quants, strict=True):
-        multiplier, shift = quantize_multiplier(float(quant.scale[0]) / twice)
-        raised = (x.astype(np.int64) - quant.zero_point) << _ADD_LEFT_SHIFT
-        total += ops.requant(raised, np.array(multiplier), np.array(shift), "double")
-    scale = twice / (float(out.scale[0]) * (1 << _ADD_LEFT_SHIFT))
-    multiplier, shift = quantize_multiplier(scale)
-    scaled = ops.requant(total, np.array(multiplier), np.array(shift), "double")
-    return scaled + out.zero_point
+def _average(graph: Graph, node: Node, x: Array, rounding: str) -> NDArray[np.int64]:
+    attrs = node.attrs_as(PoolAttrs)
+    rule = rules.average_rule(attrs, (x.shape[1], x.shape[2]), graph.numerics, rounding)
+    if rule is rules.AverageRule.TFLITE_POOL:
+        _same_quant(graph, node)
+    source, target = graph.quant(node.inputs[0]), graph.quant(node.outputs[0])
+    return rules.average(x, attrs, source, target, rule)
+
+
+def _add(graph: Graph, node: Node, operands: list[Array], rounding: str) -> NDArray[np.int64]:
+    given = iter(operands)
+    a, b = (
+        next(given) if (data := graph.tensors[name].data) is None else data for name in node.inputs
+    )
+    qa, qb = (graph.quant(name) for name in node.inputs)
+    quants = (qa, qb, graph.quant(node.outputs[0]))
+    return rules.add(a, b, quants, graph.numerics, rounding)
