@@ -59,4 +59,5 @@ def effectual_macs(
     else:
         met = weights.sum(axis=0, keepdims=True)
         total = ops.matmul_sum(alive.reshape(count, -1), met.astype(np.float64)).sum(axis=1)
-    return np.rint(total).astype(np.int64)
+    made: NDArray[np.int64] = np.rint(total).astype(np.int64)
+    return made
