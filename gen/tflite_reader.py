@@ -189,14 +189,14 @@ def _options(operator: Any) -> dict[str, Any]:
         return {}
     options = getattr(tflite, kind)()
     options.Init(table.Bytes, table.Pos)
-    return {name: getattr(options, name)() for name in _fields(type(options))}
+    return {name: getattr(options, name)() for name in _fields(kind)}
 
 
 @cache
-def _fields(options: Any) -> tuple[str, ...]:
+def _fields(kind: str) -> tuple[str, ...]:
     return tuple(
         name
-        for name, method in vars(options).items()
+        for name, method in vars(getattr(tflite, kind)).items()
         if inspect.isfunction(method)
         and not name.endswith("AsNumpy")
         and list(inspect.signature(method).parameters) == ["self"]
