@@ -46,6 +46,10 @@ def _consumers(graph: Graph, name: str) -> list[Node]:
     return [node for node in graph.nodes if name in node.inputs]
 
 
+def _is_read(graph: Graph, name: str) -> bool:
+    return name in graph.outputs or bool(_consumers(graph, name))
+
+
 def place_operators(graph: Graph) -> list[Placement]:
     """Decide for every operator where it runs, in graph order."""
     out: list[Placement] = []
@@ -66,6 +70,8 @@ def place_operators(graph: Graph) -> list[Placement]:
             out.append(Placement(node, "accelerator"))
         elif node.op is Op.RESHAPE and _keeps_bytes(graph, node):
             out.append(Placement(node, "none", "the same bytes under another shape"))
+        elif node.op is Op.PAD and not _is_read(graph, node.outputs[0]):
+            out.append(Placement(node, "none", "folded into the convolution behind it"))
         else:
             out.append(Placement(node, "host", f"{node.op} is not an accelerator operator"))
     return out

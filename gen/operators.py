@@ -171,8 +171,17 @@ class SoftmaxAttrs:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeAttrs:
-    """Attributes of a quantization, of real or of quantized values: the bounds of its output."""
+    """Attributes of a quantization, of real or of quantized values.
 
+    Parameters
+    ----------
+    activation : bool
+        It is an activation function that stands alone: TFLite has one rounding for it.
+    clamp : tuple of float, optional
+        Bounds of the output.
+    """
+
+    activation: bool = False
     clamp: Clamp | None = None
 
 

@@ -283,7 +283,7 @@ def _activation(builder: TfliteBuilder, bounds: tuple[float, float]) -> None:
     if x.quant is None:
         builder.fuse(x, out, bounds)
     else:
-        attrs = QuantizeAttrs(clamp=builder.bounds(bounds, out))
+        attrs = QuantizeAttrs(activation=True, clamp=builder.bounds(bounds, out))
         builder.emit(Op.QUANTIZE, [x], out, attrs)
 
 

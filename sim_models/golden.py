@@ -20,6 +20,7 @@ from rowmesh.gen.graph import (
     Node,
     Op,
     PoolAttrs,
+    QuantizeAttrs,
     SoftmaxAttrs,
     StateAttrs,
 )
@@ -183,6 +184,8 @@ def _compute(graph: Graph, node: Node, operands: list[Array], rounding: str) -> 
             quant = graph.quant(target.name)
             return _int8(host.quantize(x, quant, graph.numerics, rounding), node.clamp)
         case Op.QUANTIZE:
+            if node.attrs_as(QuantizeAttrs).activation:
+                rounding = "double"
             made = host.requantize(x, source, target, graph.numerics, rounding)
             return _int8(made, node.clamp)
         case _:
