@@ -27,14 +27,14 @@ class Network:
     graph : Graph
         int8.
     real : bool
-        The model's inputs and outputs are float32.
+        The model is float and was quantized here: its inputs and outputs stay float32.
     """
 
     graph: Graph
     real: bool
 
     def take(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """int8 inputs in the graph's layout from the model's own.
+        """Inputs in the graph's layout and type from the model's own.
 
         Raises
         ------
@@ -46,25 +46,25 @@ class Network:
         if unknown:
             raise RowmeshError(f"unknown input {unknown[0]!r}; inputs: {', '.join(graph.inputs)}")
         out: dict[str, Array] = {}
-        wanted = np.dtype(np.float32 if self.real else np.int8)
         for name in graph.inputs:
             if name not in inputs:
                 raise RowmeshError(f"input {name!r} is missing")
-            array, shape = inputs[name], self._model_shape(name)
-            told = ", ".join(str(size) for size in shape[1:])
+            array, tensor = inputs[name], graph.tensors[name]
+            shape = tensor.model_shape
+            wanted = np.dtype("float32" if self.real else tensor.model_dtype)
             if array.dtype != wanted:
                 raise RowmeshError(f"input {name!r} is {array.dtype}: must be {wanted}")
             if array.shape[1:] != shape[1:] or not len(array) or len(array) % shape[0]:
                 first = "N" if shape[0] == 1 else f"N x {shape[0]}"
-                raise RowmeshError(
-                    f"input {name!r} has shape {array.shape}: must be ({first}, {told})"
-                )
-            if self.real and not np.all(np.isfinite(array)):
+                told = ", ".join((first, *map(str, shape[1:])))
+                raise RowmeshError(f"input {name!r} has shape {array.shape}: must be ({told})")
+            if array.dtype.kind == "f" and not np.all(np.isfinite(array)):
                 raise RowmeshError(f"input {name!r} holds NaN or infinity")
-            values = graph.tensors[name].from_model(array)
+            values = tensor.from_model(array)
             out[name] = graph.quant(name).quantize(values) if self.real else values
-        if len({len(array) for array in out.values()}) > 1:
-            sizes = ", ".join(f"{name} {len(array)}" for name, array in out.items())
+        runs = {name: len(array) // graph.tensors[name].shape[0] for name, array in out.items()}
+        if len(set(runs.values())) > 1:
+            sizes = ", ".join(f"{name} {count}" for name, count in runs.items())
             raise RowmeshError(f"the inputs differ in their number of images: {sizes}")
         return out
 
@@ -77,11 +77,6 @@ class Network:
             array = graph.quant(name).dequantize(values[name]) if self.real else values[name]
             out[name] = graph.tensors[name].to_model(array)
         return out
-
-    def _model_shape(self, name: str) -> tuple[int, ...]:
-        tensor = self.graph.tensors[name]
-        shape = tensor.to_model(np.empty(tensor.shape, np.int8)).shape
-        return tuple(int(size) for size in shape)
 
 
 def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, Array]:
@@ -139,7 +134,7 @@ def load_graph(path: Path, calibration: Path | None = None) -> Network:
     Parameters
     ----------
     path : Path
-        ONNX file.
+        TFLite or ONNX file; which one, the content says.
     calibration : Path, optional
         Inputs (.npy, or .npz by name) for a float network.
 
@@ -148,10 +143,9 @@ def load_graph(path: Path, calibration: Path | None = None) -> Network:
     RowmeshError
         Whatever is wrong with the files.
     """
-    from rowmesh.gen.import_onnx import import_onnx
     from rowmesh.gen.quantize import quantize_graph
 
-    graph = import_onnx(path)
+    graph = _import(path)
     if graph.quantized:
         return Network(graph, real=False)
     if calibration is None:
@@ -161,7 +155,7 @@ def load_graph(path: Path, calibration: Path | None = None) -> Network:
     samples = read_arrays(calibration, graph.inputs)
     for name in graph.inputs:
         if name in samples:
-            shape = Network(graph, real=True)._model_shape(name)
+            shape = graph.tensors[name].model_shape
             if samples[name].shape[1:] != shape[1:]:
                 raise RowmeshError(
                     f"{calibration}: input {name!r} has shape {samples[name].shape}: "
@@ -169,6 +163,26 @@ def load_graph(path: Path, calibration: Path | None = None) -> Network:
                 )
     known = {name: samples[name] for name in graph.inputs if name in samples}
     return Network(quantize_graph(graph, graph.from_model(known)), real=True)
+
+
+def _import(path: Path) -> Graph:
+    """The graph of a file, by the importer for what it holds."""
+    from rowmesh.gen.tflite_reader import IDENTIFIER
+
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise RowmeshError(f"{path}: {error.strerror}") from None
+    if head[4:8] == IDENTIFIER:
+        from rowmesh.gen.import_tflite import import_tflite
+
+        return import_tflite(path)
+    if path.suffix.lower() in (".tflite", ".lite"):
+        raise RowmeshError(f"{path}: not a TFLite file, or truncated")
+    from rowmesh.gen.import_onnx import import_onnx
+
+    return import_onnx(path)
 
 
 def compile_model(

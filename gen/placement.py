@@ -48,6 +48,9 @@ def place_operators(graph: Graph, config: Config) -> list[Placement]:
         if node.op is Op.RESHAPE and _keeps_bytes(graph, node):
             out.append(Placement(node, "none", "the same bytes under another shape"))
             continue
+        if node.op is Op.PAD and not _is_read(graph, node.outputs[0]):
+            out.append(Placement(node, "none", "folded into the convolution behind it"))
+            continue
         reason = _obstacle(graph, node, config)
         if reason:
             out.append(Placement(node, "host", reason))
@@ -94,6 +97,10 @@ def _padding(pads: tuple[int, int, int, int]) -> str:
 
 def _consumers(graph: Graph, name: str) -> list[Node]:
     return [node for node in graph.nodes if name in node.inputs]
+
+
+def _is_read(graph: Graph, name: str) -> bool:
+    return name in graph.outputs or bool(_consumers(graph, name))
 
 
 def _keeps_bytes(graph: Graph, node: Node) -> bool:

@@ -22,6 +22,7 @@ __all__ = [
     "average",
     "average_of_sums",
     "average_rule",
+    "away",
     "xnnpack_add_fits",
 ]
 
@@ -39,7 +40,7 @@ def _scale(quant: Quant) -> np.float32:
     return F32(quant.scale[0])
 
 
-def _away(values: Array) -> Array:
+def away(values: Array) -> Array:
     """Nearest integers, halves away from zero."""
     result: Array = np.sign(values) * np.floor(np.abs(values) + values.dtype.type(0.5))
     return result
@@ -187,7 +188,7 @@ def average_of_sums(
         case AverageRule.TFLITE_MEAN if not same:
             offset = F32(target.zero_point) - F32(source.zero_point) * ratio
             mean = sums.astype(F32) / count.astype(F32) * ratio + offset
-            result = _away(mean).astype(np.int64)
+            result = away(mean).astype(np.int64)
         case AverageRule.TFLITE_MEAN_REFERENCE:
             exact = float(source.scale[0]) / float(target.scale[0])
             multiplier, shift = quantize_multiplier(exact)

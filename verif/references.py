@@ -12,7 +12,7 @@ import tflite
 from onnx import TensorProto, helper, numpy_helper
 
 from rowmesh.gen.graph import Array, ConvAttrs, Graph, Node, Op, PoolAttrs
-from rowmesh.verif.random_layers import same_pads
+from rowmesh.gen.windows import same_pads
 from rowmesh.verif.tflite_writer import TfliteWriter
 
 __all__ = ["litert_run", "onnx_layer", "onnxruntime_run", "tflite_layer"]

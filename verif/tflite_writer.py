@@ -15,8 +15,8 @@ from rowmesh.gen.graph import Array
 
 __all__ = ["TfliteWriter"]
 
-#: Operator versions that a runtime asks for, where one is not enough.
-_VERSION = 5
+#: Versions of the operators that int8 scales along an axis came with.
+_VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4}
 
 
 @dataclass
@@ -133,7 +133,7 @@ class TfliteWriter:
         """
         b = self.b
         code = getattr(tflite.BuiltinOperator, name)
-        version = _VERSION if name in ("FULLY_CONNECTED", "DEPTHWISE_CONV_2D", "CONV_2D") else 2
+        version = _VERSIONS.get(name, 1)
         if (code, version) not in self._codes:
             self._codes.append((code, version))
         made = {
