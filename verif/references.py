@@ -69,6 +69,8 @@ def onnxruntime_run(model: onnx.ModelProto, inputs: dict[str, Array]) -> list[Ar
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
+    # Without VNNI, its products of unsigned and signed bytes saturate unless told to be exact.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
