@@ -159,6 +159,27 @@ def test_layouts_of_the_model_survive() -> None:
             assert np.abs(a - b).max() < 16 * scale
 
 
+def test_reshapes_between_images() -> None:
+    """NHWC order counts, as in a TFLite file: flat to image, image to image, image to flat."""
+    quant = Quant(np.ones(1))
+    shapes = [(1, 60), (1, 4, 3, 5), (1, 3, 2, 5), (1, 2, 5, 3), (1, 2, 5, 3), (1, 5, 6)]
+    tensors = {f"t{i}": Tensor(f"t{i}", shape, "int8", quant) for i, shape in enumerate(shapes)}
+
+    def node(index: int, kernel: tuple[int, int] | None) -> Node:
+        names = (f"t{index}",), (f"t{index + 1}",)
+        if kernel is None:
+            return Node(Op.RESHAPE, f"n{index}", *names)
+        attrs = PoolAttrs(kernel=kernel, strides=(1, 1))
+        return Node(Op.MAX_POOL, f"n{index}", *names, attrs)
+
+    kernels = (None, (2, 2), None, (1, 1), None)
+    nodes = tuple(node(index, kernel) for index, kernel in enumerate(kernels))
+    graph = Graph("reshapes", tensors, nodes, ("t0",), ("t5",))
+    assert compare(graph, random_input(np.random.default_rng(1), graph)) == (0, 180)
+    values = np.arange(60, dtype=np.int8)[None]
+    assert compare(graph, {"t0": values}) == (0, 180)
+
+
 def test_file(tmp_path: Path) -> None:
     """What other tools see: standard operators only, int8 weights, one scale a channel."""
     graph = random_conv(np.random.default_rng(3))
