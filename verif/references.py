@@ -13,6 +13,7 @@ import tflite
 from onnx import TensorProto, helper, numpy_helper
 
 from rowmesh.gen.graph import Array, ConvAttrs, Graph, Node, Op, PoolAttrs
+from rowmesh.verif.accuracy import onnxruntime_session
 from rowmesh.verif.random_layers import same_pads
 
 __all__ = ["litert_run", "onnx_layer", "onnxruntime_run", "tflite_layer"]
@@ -64,16 +65,8 @@ def onnx_layer(graph: Graph) -> onnx.ModelProto:
 
 
 def onnxruntime_run(model: onnx.ModelProto, inputs: dict[str, Array]) -> list[Array]:
-    """Outputs of a model in ONNX Runtime, one thread."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    # Without VNNI, its products of unsigned and signed bytes saturate unless told to be exact.
-    options.add_session_config_entry("session.x64quantprecision", "1")
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    """Outputs of a model in ONNX Runtime."""
+    session = onnxruntime_session(model.SerializeToString())
     outputs: list[Array] = session.run(None, inputs)
     return outputs
 

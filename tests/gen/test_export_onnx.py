@@ -15,7 +15,7 @@ from rowmesh.gen.graph import Array, Graph, Node, Op, PoolAttrs, Quant, Tensor
 from rowmesh.gen.import_onnx import import_onnx_model
 from rowmesh.gen.quantize import quantize_graph
 from rowmesh.sim_models import golden_ops
-from rowmesh.sim_models.golden import accumulate, run_node
+from rowmesh.sim_models.golden import accumulate, run
 from rowmesh.verif.random_layers import random_add, random_conv, random_fc, random_pool
 from rowmesh.verif.random_networks import random_input, random_network
 
@@ -63,12 +63,16 @@ def compare(graph: Graph, inputs: dict[str, Array]) -> tuple[int, int]:
     tensors = {**inputs, **runtime_tensors(graph, inputs)}
     differing = values = 0
     for node in graph.nodes:
-        operands = [tensors[name] for name in node.inputs if name in tensors]
-        golden, found = run_node(graph, node, operands, "single"), tensors[node.outputs[0]]
+        operands = {name: tensors[name] for name in node.inputs if name in tensors}
+        alone = replace(graph, nodes=(node,), inputs=tuple(operands), outputs=node.outputs)
+        (output,) = node.outputs
+        golden, found = run(alone, operands, "single")[output], tensors[output]
         differs = golden != found
         if differs.any():
             assert node.op in (Op.CONV, Op.FULLY_CONNECTED, Op.ADD, Op.AVG_POOL), node.op
-            exact = np.broadcast_to(steps(graph, node, operands), golden.shape)[differs]
+            exact = np.broadcast_to(steps(graph, node, list(operands.values())), golden.shape)[
+                differs
+            ]
             assert np.all(np.abs(exact - np.floor(exact) - 0.5) < TIE), node.name
             assert np.abs(golden.astype(int) - found)[differs].max() == 1
         differing += int(differs.sum())
