@@ -19,7 +19,7 @@ from rowmesh.gen.files import write_in_one_step
 from rowmesh.gen.graph import Array
 from rowmesh.gen.prune import LayerDensity, keep_masks
 
-__all__ = ["prune_onnx_file", "prune_onnx_model"]
+__all__ = ["onnx_densities", "prune_onnx_file", "prune_onnx_model"]
 
 #: Operands that can be weights.
 _FLOAT_OPERANDS = {"Conv": (1,), "Gemm": (1, 0), "MatMul": (1, 0)}
@@ -71,6 +71,11 @@ def prune_onnx_file(
     return before, after
 
 
+def onnx_densities(model: onnx.ModelProto) -> list[LayerDensity]:
+    """Zero weights of every layer of a model, in the order of the file."""
+    return [weight.density(name) for name, weight in _Constants(model).weights().items()]
+
+
 def prune_onnx_model(
     model: onnx.ModelProto,
     target: float | None = None,
@@ -93,11 +98,13 @@ def prune_onnx_model(
     pruned.CopyFrom(model)
     weights = _Constants(pruned).weights()
     named = {weight.constant: name for name, weight in weights.items()}
-    wanted = {named.get(name, name): value for name, value in (layer_targets or {}).items()}
+    wanted = {
+        name if name in weights else named.get(name, name): fraction
+        for name, fraction in (layer_targets or {}).items()
+    }
     masks = keep_masks({name: w.magnitude for name, w in weights.items()}, target, wanted)
-    before = [weight.density(name) for name, weight in weights.items()]
     after = [weight.pruned(masks[name]).density(name) for name, weight in weights.items()]
-    return pruned, before, after
+    return pruned, onnx_densities(model), after
 
 
 @dataclass(frozen=True, eq=False)
