@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from rowmesh.gen.graph import Array, ConvAttrs, Graph, Node, Op, PoolAttrs
 from rowmesh.gen.windows import same_pads
+from rowmesh.verif.accuracy import onnxruntime_session
 from rowmesh.verif.tflite_writer import TfliteWriter
 
 __all__ = ["litert_run", "onnx_layer", "onnxruntime_run", "tflite_layer"]
@@ -64,14 +65,8 @@ def onnx_layer(graph: Graph) -> onnx.ModelProto:
 
 
 def onnxruntime_run(model: onnx.ModelProto, inputs: dict[str, Array]) -> list[Array]:
-    """Outputs of a model in ONNX Runtime, one thread."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    """Outputs of a model in ONNX Runtime."""
+    session = onnxruntime_session(model.SerializeToString())
     outputs: list[Array] = session.run(None, inputs)
     return outputs
 
