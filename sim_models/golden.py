@@ -28,6 +28,8 @@ from rowmesh.gen.quantize import requant_parameters
 from rowmesh.sim_models import golden_host as host
 from rowmesh.sim_models import golden_ops as ops
 from rowmesh.sim_models import golden_rules as rules
+from rowmesh.sim_models.golden_float import logistic as real_logistic
+from rowmesh.sim_models.golden_float import softmax as real_softmax
 from rowmesh.sim_models.golden_move import MOVES, move
 
 __all__ = ["accumulate", "float_outputs", "run", "run_node", "single_runs"]
@@ -171,13 +173,18 @@ def _compute(graph: Graph, node: Node, operands: list[Array], rounding: str) -> 
             )
             total = rules.add(x, operands[1], quants, graph.numerics, rounding)
             return _int8(total, node.clamp)
+        case Op.CLAMP:
+            _same_quant(graph, node)
+            return _int8(x, node.clamp)
         case Op.SOFTMAX:
             beta = node.attrs_as(SoftmaxAttrs).beta
-            made = host.softmax(x, graph.quant(source.name), graph.quant(target.name), beta)
-            return _int8(made, None)
+            if source.quant is None or target.quant is None:
+                return real_softmax(x, beta)
+            return host.softmax(x, source.quant, target.quant, beta, graph.numerics)
         case Op.LOGISTIC:
-            made = host.logistic(x, graph.quant(source.name), graph.quant(target.name))
-            return _int8(made, None)
+            if source.quant is None or target.quant is None:
+                return real_logistic(x)
+            return _int8(host.logistic(x, source.quant, target.quant, graph.numerics), None)
         case Op.DEQUANTIZE:
             return host.dequantize(x, graph.quant(source.name))
         case Op.QUANTIZE if source.quant is None:
