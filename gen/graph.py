@@ -146,6 +146,24 @@ class Tensor:
         return "uint8" if self.unsigned else self.dtype
 
     @property
+    def model_offset(self) -> int:
+        """How much more than here the values are in the model."""
+        return 128 if self.unsigned else 0
+
+    @property
+    def model_quant(self) -> Quant:
+        """The quantization of the values as they are in the model.
+
+        Raises
+        ------
+        RowmeshError
+            The tensor has none.
+        """
+        if self.quant is None:
+            raise RowmeshError(f"tensor {self.name!r} has no quantization")
+        return Quant(self.quant.scale, self.quant.zero_point + self.model_offset)
+
+    @property
     def model_shape(self) -> tuple[int, ...]:
         """The shape that the tensor has in the model."""
         if self.model_image is None or len(self.shape) != 4:

@@ -83,11 +83,22 @@ class OnnxNode:
 
 @dataclass(frozen=True, eq=False)
 class Integers:
-    """What a dequantized constant was: integers less the zero point, and their scales."""
+    """What a dequantized constant was.
+
+    Parameters
+    ----------
+    values : ndarray of int64
+        The integers less their zero points.
+    scale : ndarray of float64
+        One, or one for every index of `axis`.
+    zero_point : int
+        As int8 stores it; 0 where there are several.
+    """
 
     values: Array
     scale: Array
     axis: int
+    zero_point: int
 
 
 class Builder:

@@ -142,9 +142,10 @@ def _gemm(builder: Builder, node: OnnxNode) -> None:
     beta = np.float32(node.take("beta", 1.0))
     transposed = bool(node.take("transB", 0))
     columns = weights.T if transposed else weights
-    if node.take("alpha", 1.0) != 1 or beta != 1:
-        for name in node.inputs[1:]:  # scaled integers are none
-            builder.integers.pop(name, None)
+    for name, factor in zip(node.inputs[1:], (node.take("alpha", 1.0), beta), strict=False):
+        found = builder.integers.get(name)
+        if found is not None and factor != 1:
+            builder.integers[name] = replace(found, scale=found.scale * float(factor))
     scaled = None if bias is None else bias * beta
     _dense(builder, node, columns, scaled, 0 if transposed else 1)
 
@@ -201,9 +202,9 @@ def _add_constant(builder: Builder, node: OnnxNode, x: Tensor, index: int) -> No
     tensor = builder.weight(name, wide)
     found = builder.integers.get(name)
     if found is not None:
-        if found.scale.size > 1 or np.abs(found.values + 0.5).max(initial=0) > 127.5:
-            raise node.error(f"constant {name!r} must be int8 with one scale and zero point 0")
-        tensor = replace(tensor, quant=Quant(found.scale))
+        if found.scale.size > 1:
+            raise node.error(f"constant {name!r} has {found.scale.size} scales: one is needed")
+        tensor = replace(tensor, quant=Quant(found.scale, found.zero_point))
     builder.emit(Op.ADD, node.name, [x, tensor], replace(x, name=node.outputs[0]), AddAttrs())
 
 

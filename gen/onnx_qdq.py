@@ -19,6 +19,7 @@ from rowmesh.gen.graph import (
     PadAttrs,
     Quant,
     QuantizeAttrs,
+    ReshapeAttrs,
     Tensor,
 )
 from rowmesh.gen.quantize import quantized_clamp
@@ -29,7 +30,8 @@ _WEIGHTED = (Op.CONV, Op.FULLY_CONNECTED)
 #: Operators that requantize by themselves.
 _REQUANTIZING = (*_WEIGHTED, Op.AVG_POOL, Op.ADD, Op.SOFTMAX, Op.LOGISTIC)
 #: Operators that keep the quantization of their input.
-_KEEPING = (Op.MAX_POOL, Op.RESHAPE, Op.TRANSPOSE, Op.SLICE, Op.PAD)
+_MOVING = (Op.RESHAPE, Op.TRANSPOSE, Op.SLICE)
+_KEEPING = (*_MOVING, Op.PAD, Op.MAX_POOL)
 
 
 def fuse_quantized(graph: Graph) -> Graph:
@@ -66,8 +68,8 @@ class _Fusion:
             last = self.quantizing.get(node.outputs[0])
             if last is not None and self._fuse(node, last):
                 absorbed.add(last.name)
-                continue
-            self._keep(node)
+            elif not self._move(node):
+                self._keep(node)
         nodes = self._living()
         used = {name for node in nodes for name in (*node.inputs, *node.outputs)}
         used |= {*self.graph.inputs, *self.graph.outputs}
@@ -90,6 +92,23 @@ class _Fusion:
         if node.op is Op.QUANTIZE or tensor.dtype == "int8":
             node = node.with_clamp((-128, 127)) if node.clamp is None else node
         self.nodes.append(node)
+
+    def _move(self, node: Node) -> bool:
+        """Move int8 values in place of the real ones made from them."""
+        source = self._stored(node.inputs[0]) if len(node.inputs) == 1 else None
+        if node.op not in _MOVING or source is None or source.quant is None:
+            return False
+        real = self.tensors[node.outputs[0]]
+        made = dataclasses.replace(
+            real, name=f"{real.name}_int8", dtype="int8", quant=source.quant,
+            unsigned=source.unsigned,
+        )  # fmt: skip
+        self.tensors[made.name] = made
+        self.stored[real.name] = made.name
+        self._keeping(dataclasses.replace(node, outputs=(made.name,)), source, made)
+        name = f"{node.name}_dequantize"
+        self.nodes.append(Node(Op.DEQUANTIZE, name, (made.name,), (real.name,), ReshapeAttrs()))
+        return True
 
     def _is_real(self, name: str) -> bool:
         tensor = self.tensors[name]

@@ -49,7 +49,8 @@ class _Expansion:
                 raise self.node.error(f"scale {self._input(at)!r} must be a constant")
             scales.append(self.constants[self._input(at)].astype(np.float64))
         name, scale = f"{self.node.outputs[0]}_bias", f"{self.node.outputs[0]}_bias_scale"
-        self.constants[scale] = np.asarray(scales[0] * scales[1])
+        alpha = float(self.attributes.get("alpha", 1.0))
+        self.constants[scale] = np.asarray(scales[0] * scales[1] * alpha)
         inputs = [self._input(index), scale]
         self.made.append(helper.make_node("DequantizeLinear", inputs, [name], axis=0))
         return name
@@ -82,7 +83,6 @@ def _matmul(e: _Expansion) -> None:
 
 
 def _gemm(e: _Expansion) -> None:
-    e.require("alpha", 1.0)
     axis = 0 if e.attributes.get("transB", 0) else 1
     e.compute("Gemm", [e.real(0), e.real(3, axis=axis), e.bias(6)], 7)
 

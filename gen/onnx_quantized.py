@@ -58,7 +58,9 @@ def fold_quantized(builder: Builder, node: OnnxNode) -> Array:
         result: Array = np.clip(steps, limits.min, limits.max).astype(found.zero.dtype)
         return result
     steps = values.astype(np.int64) - zero
-    builder.integers[node.outputs[0]] = Integers(steps, found.scale.reshape(-1), found.axis)
+    offset = 128 if found.zero.dtype == np.uint8 else 0
+    stored = int(found.zero.reshape(-1)[0]) - offset if found.zero.size == 1 else 0
+    builder.integers[node.outputs[0]] = Integers(steps, found.scale.reshape(-1), found.axis, stored)
     return (steps * scale).astype(np.float32)
 
 

@@ -83,8 +83,9 @@ def add_parameters(
         there are none, and the addition runs on the host: TFLite's reference kernels round
         twice, XNNPACK refuses scales too far apart, ONNX Runtime rounds halves to even.
     """
-    a, b = (graph.quant(name) for name in node.inputs)
-    quants = (a, b, graph.quant(node.outputs[0]))
+    first_in, second_in = (graph.tensors[name] for name in node.inputs)
+    a, b, out = first_in.model_quant, second_in.model_quant, graph.tensors[node.outputs[0]]
+    quants = (a, b, out.model_quant)
     ratios = [float(ratio) for ratio in rules.add_ratios(quants)]
     if graph.numerics is Numerics.TFLITE:
         if rounding != "single" or not rules.xnnpack_add_fits(quants):
@@ -95,14 +96,16 @@ def add_parameters(
     shift = min(MAX_SHIFT, _ADD_BITS - math.frexp(max(ratios))[1])
     if shift < 1:
         return None
-    grid = np.arange(-128, 128, dtype=np.int8)
-    left, right = grid.repeat(256), np.tile(grid, 256)
+    grid = np.arange(-128, 128)
+    left = grid.repeat(256) + first_in.model_offset
+    right = np.tile(grid, 256) + second_in.model_offset
+    lowest = -128 + out.model_offset
     wanted = rules.add(left, right, quants, graph.numerics, rounding)
     # Only pairs near a half can round the other way for another multiplier.
-    u, v = left.astype(np.int64) - a.zero_point, right.astype(np.int64) - b.zero_point
+    u, v = left - a.zero_point, right - b.zero_point
     real = u * ratios[0] + v * ratios[1]
     fraction = np.abs(real - np.floor(real) - 0.5)
-    limits = (wanted >= -128) & (wanted <= 127)
+    limits = (wanted >= lowest) & (wanted <= lowest + 255)
     near = limits & (fraction < _NEAR * max(1.0, *ratios))
     u, v = u[near], v[near]
     target = (wanted[near] - quants[2].zero_point).reshape(-1, 1)
@@ -115,10 +118,10 @@ def add_parameters(
         good = np.all((totals + half) >> shift == target, axis=0)
         if good.any():
             pair = (int(first + step), int(second + order[good.argmax()]))
-            total = (left.astype(np.int64) - a.zero_point) * pair[0]
-            total += (right.astype(np.int64) - b.zero_point) * pair[1]
+            total = (left - a.zero_point) * pair[0] + (right - b.zero_point) * pair[1]
             made = ((total + half) >> shift) + quants[2].zero_point
-            if min(pair) >= 0 and np.array_equal(made.clip(-128, 127), wanted.clip(-128, 127)):
+            ends = (lowest, lowest + 255)
+            if min(pair) >= 0 and np.array_equal(made.clip(*ends), wanted.clip(*ends)):
                 return pair, shift
     return None
 

@@ -166,13 +166,7 @@ def _compute(graph: Graph, node: Node, operands: list[Array], rounding: str) -> 
         case Op.AVG_POOL:
             return _int8(_average(graph, node, x, rounding), node.clamp)
         case Op.ADD:
-            quants = (
-                graph.quant(node.inputs[0]),
-                graph.quant(node.inputs[1]),
-                graph.quant(target.name),
-            )
-            total = rules.add(x, operands[1], quants, graph.numerics, rounding)
-            return _int8(total, node.clamp)
+            return _int8(_add(graph, node, operands, rounding), node.clamp)
         case Op.CLAMP:
             _same_quant(graph, node)
             return _int8(x, node.clamp)
@@ -240,5 +234,18 @@ def _average(graph: Graph, node: Node, x: Array, rounding: str) -> NDArray[np.in
     rule = rules.average_rule(attrs, (x.shape[1], x.shape[2]), graph.numerics, rounding)
     if rule is rules.AverageRule.TFLITE_POOL:
         _same_quant(graph, node)
-    source, target = graph.quant(node.inputs[0]), graph.quant(node.outputs[0])
-    return rules.average(x, attrs, source, target, rule)
+    source, target = graph.tensors[node.inputs[0]], graph.tensors[node.outputs[0]]
+    values = x.astype(np.int16) + source.model_offset
+    made = rules.average(values, attrs, source.model_quant, target.model_quant, rule)
+    return made - target.model_offset
+
+
+def _add(graph: Graph, node: Node, operands: list[Array], rounding: str) -> NDArray[np.int64]:
+    sources = [graph.tensors[name] for name in node.inputs]
+    target = graph.tensors[node.outputs[0]]
+    a, b = (
+        x.astype(np.int16) + source.model_offset
+        for x, source in zip(operands, sources, strict=True)
+    )
+    quants = (sources[0].model_quant, sources[1].model_quant, target.model_quant)
+    return rules.add(a, b, quants, graph.numerics, rounding) - target.model_offset

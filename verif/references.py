@@ -97,6 +97,8 @@ def onnxruntime_tensors(
     proto.graph.output.extend(onnx.ValueInfoProto(name=n) for n in sorted(integers - known))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
+    # On x86 it would compute between int8 tensors in real numbers.
+    options.add_session_config_entry("session.qdqisint8allowed", "1")
     session = onnxruntime.InferenceSession(
         proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
