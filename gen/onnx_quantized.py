@@ -50,6 +50,11 @@ def fold_quantized(builder: Builder, node: OnnxNode) -> Array:
     quantizing = node.op == "QuantizeLinear"
     found = _parameters(builder, node, np.uint8 if quantizing else values.dtype.type)
     node.done()
+    if found.scale.size not in (1, values.shape[found.axis] if found.axis < values.ndim else 1):
+        raise node.error(
+            f"{node.inputs[0]!r} of shape {values.shape} has {found.scale.size} scales along "
+            f"axis {found.axis}"
+        )
     scale = found.along(found.scale, values.ndim)
     zero = found.along(found.zero, values.ndim).astype(np.int64)
     if quantizing:
