@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from rowmesh.gen.cli_prune import add_prune
 from rowmesh.rtl.config import PRESETS, load_config
 
 __all__ = ["app", "main"]
@@ -158,6 +159,9 @@ def area(config: ConfigOption = "demo") -> None:
     from rowmesh.synth.area import report
 
     report(checked)
+
+
+add_prune(app)
 
 
 def _progress(message: str) -> None:

@@ -1,7 +1,6 @@
 """What the commands `rowmesh compile` and `rowmesh run` do, from files to files."""
 
 import json
-import os
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rowmesh.gen.errors import RowmeshError
+from rowmesh.gen.files import write_in_one_step
 from rowmesh.gen.graph import Array, Graph
 from rowmesh.rtl.config import Config
 
@@ -114,18 +114,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
                 with file.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, np.ascontiguousarray(array))
 
-    _in_one_step(path, write)
-
-
-def _in_one_step(path: Path, write: Callable[[Path], object]) -> None:
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        os.replace(part, path)
-    except OSError as error:
-        raise RowmeshError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        part.unlink(missing_ok=True)
+    write_in_one_step(path, write)
 
 
 def load_graph(path: Path, calibration: Path | None = None) -> Network:
@@ -226,8 +215,8 @@ def compile_model(
         progress(line)
     manifest = out.with_name(out.name + ".json")
     text = json.dumps(compiled.manifest(), indent=1) + "\n"
-    _in_one_step(manifest, lambda part: part.write_text(text, encoding="utf-8"))
-    _in_one_step(out, lambda part: part.write_bytes(compiled.image))
+    write_in_one_step(manifest, lambda part: part.write_text(text, encoding="utf-8"))
+    write_in_one_step(out, lambda part: part.write_bytes(compiled.image))
     progress(f"{out}: {len(compiled.image)} bytes")
 
 

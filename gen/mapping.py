@@ -19,6 +19,7 @@ class Spread(enum.StrEnum):
     """What a dimension of the cluster mesh is used for."""
 
     SPACE = "space"  # different output positions; weights shared along a cluster row
+    GROUPS = "groups"  # different blocks of groups of channels; nothing is shared
     OUTPUTS = "outputs"  # different output channels; iacts shared
     CHAIN = "chain"  # different parts of the window, summed northwards (cluster rows only)
 
@@ -43,13 +44,13 @@ class Mapping:
     c0, s0 : int
         Channels and filter columns of an item (C0, and the part of S).
     m0 : int
-        Output channels of a PE at once (M0), a multiple of eight.
+        Psums of a position that a PE makes at once (M0), a multiple of `ConvTask.word_psums`.
     spatial_cols, output_cols : int
         PE columns that differ in output rows, or in output channels (one of them is 1).
     vertical, horizontal : Spread
         Use of cluster rows and of cluster columns.
     rows, width : int
-        Largest tile of one PE column: output rows x output columns.
+        Largest tile of one PE column: rows x columns of the convolution, before pooling.
     channels_first : bool
         Items in the order channels inside filter rows, or the other way round.
     folds : int
@@ -97,7 +98,7 @@ class Mapping:
         """Parts of the window, in the order in which PEs get them."""
         task = self.task
         _, taps, cols, _ = task.weights.shape
-        channels = range(0, task.input.channels, self.c0)
+        channels = range(0, task.channels, self.c0)
         splits = range(0, cols, self.s0)
         if self.channels_first:
             return [Item(r, s, c) for r in range(taps) for s in splits for c in channels]
@@ -138,45 +139,50 @@ class Mapping:
 
     # -- output channels -----------------------------------------------------------------------
 
+    def _slots(self, use: Spread) -> int:
+        return (self.config.cluster_rows if self.vertical is use else 1) * (
+            self.config.cluster_cols if self.horizontal is use else 1
+        )
+
     @property
     def output_slots(self) -> int:
-        """Clusters that differ in output channels."""
-        return (self.config.cluster_rows if self.vertical is Spread.OUTPUTS else 1) * (
-            self.config.cluster_cols if self.horizontal is Spread.OUTPUTS else 1
-        )
+        """Clusters that differ in output channels of a block."""
+        return self._slots(Spread.OUTPUTS)
 
     @property
     def space_slots(self) -> int:
         """Clusters that differ in output positions."""
-        return (self.config.cluster_rows if self.vertical is Spread.SPACE else 1) * (
-            self.config.cluster_cols if self.horizontal is Spread.SPACE else 1
-        )
+        return self._slots(Spread.SPACE)
 
     @property
-    def padded_outputs(self) -> int:
-        """Output channels, padded to whole words."""
-        return self.task.output.planes * WORD_BYTES
+    def block_slots(self) -> int:
+        """Clusters that differ in blocks."""
+        return self._slots(Spread.GROUPS)
+
+    @property
+    def block_rounds(self) -> int:
+        """Blocks that one cluster handles in turn, for the same output positions."""
+        return -(-self.task.blocks // self.block_slots)
+
+    def slot_blocks(self, slot: int) -> range:
+        """Blocks of one block slot, in their order."""
+        return range(slot, self.task.blocks, self.block_slots)
 
     @property
     def slot_outputs(self) -> int:
-        """Output channels of one cluster."""
-        return self.padded_outputs // self.output_slots
+        """Psums of a position that one cluster makes of a block."""
+        return self.task.block_outputs // self.output_slots
 
     @property
     def groups(self) -> int:
-        """Groups of output channels that a cluster handles in turn for one tile."""
+        """Groups of psums of a block that a cluster handles in turn for one tile."""
         return self.slot_outputs // (self.m0 * self.output_cols)
 
     @property
     def param_groups(self) -> int:
         """Groups whose parameters are in one half of the parameter memory."""
         half = self.config.param_depth // 2
-        return min(self.groups, half // (self.m0 * self.output_cols))
-
-    @property
-    def param_chunks(self) -> int:
-        """Parts in which the parameters of a cluster are loaded; more than one: for every round."""
-        return -(-self.groups // self.param_groups)
+        return min(self.block_rounds * self.groups, half // (self.m0 * self.output_cols))
 
     # -- tiles ---------------------------------------------------------------------------------
 
@@ -204,7 +210,7 @@ class Mapping:
         """Planes and filter rows that the PE at `position` reads in one fold."""
         used = [item for item in self.fold_items(position, fold) if item] or [Item(0, 0, 0)]
         low, high = min(i.c for i in used), max(i.c for i in used) + self.c0 - 1
-        high = min(high, self.task.input.planes * WORD_BYTES - 1)
+        high = min(high, -(-self.task.channels // WORD_BYTES) * WORD_BYTES - 1)
         taps = [i.r for i in used]
         return (
             range(low // WORD_BYTES, high // WORD_BYTES + 1),
@@ -214,7 +220,8 @@ class Mapping:
     def input_rows(self, rows: int, taps: range) -> int:
         """Input rows of a tile of a bank (all spatial PE columns)."""
         stride, dilation = self.task.stride[0], self.task.dilation[0]
-        return (self.spatial_cols * rows - 1) * stride + (len(taps) - 1) * dilation + 1
+        all_rows = (self.spatial_cols - 1) * self.task.pool_step(0, rows) + rows
+        return (all_rows - 1) * stride + (len(taps) - 1) * dilation + 1
 
     def input_width(self, width: int) -> int:
         """Input pixels of a row of a tile."""
@@ -239,10 +246,11 @@ class Mapping:
 
     @property
     def rounds(self) -> int:
-        """Rounds of tiles, one tile a space slot."""
-        height, width = self.task.used_size
-        tiles = -(-height // (self.rows * self.spatial_cols)) * -(-width // self.width)
-        return -(-tiles // self.space_slots)
+        """Rounds of tiles, one tile a slot."""
+        task = self.task
+        down = -(-task.output.height // (task.pooled(0, self.rows) * self.spatial_cols))
+        across = -(-task.output.width // task.pooled(1, self.width))
+        return -(-down * across // self.space_slots) * self.block_rounds
 
     def describe(self) -> str:
         """One line for reports."""

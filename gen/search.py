@@ -82,25 +82,28 @@ def _divisors(number: int) -> list[int]:
 def _candidates(config: Config, task: ConvTask, small: bool) -> Iterator[Mapping]:
     """Every mapping worth a look, before capacities are checked; `small`: the lowest tiles only."""
     _, _, taps, _ = task.weights.shape
-    planes = task.output.planes
-    height, width = task.used_size
+    words = task.block_outputs // task.word_psums
+    height, width = task.output.height, task.output.width
     parts = [1 << k for k in range(width.bit_length() + 1)] if small else range(1, 9)
-    widths = sorted({-(-width // (n * task.pool[1])) * task.pool[1] for n in parts})
-    c_sizes = [c for c in (1, 2, 4, 8) if c <= task.input.planes * WORD_BYTES]
-    c_sizes += [c for c in range(16, config.weight_addr_depth + 1, 8) if c <= task.input.channels]
+    widths = sorted({-(-width // n) for n in parts})
+    planes = -(-task.channels // WORD_BYTES)
+    c_sizes = [c for c in (1, 2, 4, 8) if c <= planes * WORD_BYTES]
+    c_sizes += [c for c in range(16, config.weight_addr_depth + 1, 8) if c <= task.channels]
     splits = sorted({1, taps} if task.dilation[1] == 1 else {1})
-    vertical = [Spread.SPACE] if config.cluster_rows == 1 else list(Spread)
-    horizontal = [Spread.SPACE] if config.cluster_cols == 1 else [Spread.SPACE, Spread.OUTPUTS]
+    spreads = [spread for spread in Spread if task.blocks > 1 or spread is not Spread.GROUPS]
+    vertical = [Spread.SPACE] if config.cluster_rows == 1 else spreads
+    horizontal = [Spread.SPACE] if config.cluster_cols == 1 else spreads
     for c0, s0 in itertools.product(c_sizes, splits):
-        if c0 > 1 and c0 // 2 >= task.input.channels:
+        if c0 > 1 and c0 // 2 >= task.channels:
             continue
-        for m_planes, v, h in itertools.product(_divisors(planes), vertical, horizontal):
+        for m_words, v, h in itertools.product(_divisors(words), vertical, horizontal):
+            if h is Spread.CHAIN:
+                continue
             for cols, by_outputs in itertools.product(range(1, config.pe_cols + 1), (False, True)):
                 if by_outputs and cols == 1:
                     continue
-                step = task.pool[0]
-                top = -(-height // (step * (1 if by_outputs else cols))) * step
-                heights = {step} if small else {step * k for k in (1, 2, 3, 4, 6, 8)} | {top}
+                top = -(-height // (1 if by_outputs else cols))
+                heights = {1} if small else {1, 2, 3, 4, 6, 8, top}
                 for rows in sorted(heights):
                     if rows > top:
                         continue
@@ -111,13 +114,13 @@ def _candidates(config: Config, task: ConvTask, small: bool) -> Iterator[Mapping
                                 task=task,
                                 c0=c0,
                                 s0=s0,
-                                m0=m_planes * WORD_BYTES,
+                                m0=m_words * task.word_psums,
                                 spatial_cols=1 if by_outputs else cols,
                                 output_cols=cols if by_outputs else 1,
                                 vertical=v,
                                 horizontal=h,
-                                rows=rows,
-                                width=w,
+                                rows=(rows - 1) * task.pool_stride[0] + task.pool[0],
+                                width=(w - 1) * task.pool_stride[1] + task.pool[1],
                                 channels_first=first,
                             )
 
@@ -131,7 +134,7 @@ def _fits(mapping: Mapping, words: NDArray[np.int64]) -> bool:
     return (
         mapping.cols <= config.weight_addr_depth
         and mapping.m0 <= config.psum_depth
-        and mapping.padded_outputs % slots == 0
+        and mapping.task.block_outputs % slots == 0
         and mapping.m0 * mapping.output_cols <= config.param_depth // 2
         and mapping.segments < config.iact_addr_depth
         and retained + 1 <= config.iact_words
@@ -200,10 +203,10 @@ def _dram_words(mapping: Mapping, blocks: int, load: float) -> float:
     iact_sources = 1 if mapping.horizontal is Spread.OUTPUTS else clusters
     weight_sources = 1 if mapping.horizontal is Spread.SPACE else clusters
     iacts = mapping.pe_rows * mapping.tile_words * mapping.loads * iact_sources
-    pool = task.pool[0] * task.pool[1]
-    outputs = mapping.rows * mapping.width * mapping.spatial_cols * mapping.slot_outputs
+    pixels = task.pooled(0, mapping.rows) * task.pooled(1, mapping.width) * mapping.spatial_cols
+    outputs = pixels * mapping.slot_outputs // task.word_psums
     weights = blocks * mapping.output_cols * mapping.pe_rows * load * weight_sources
-    return iacts + weights * config.weight_word_bits / 64 + clusters * outputs / (pool * WORD_BYTES)
+    return iacts + weights * config.weight_word_bits / 64 + clusters * outputs
 
 
 def best_mapping(config: Config, task: ConvTask) -> tuple[Mapping, float, str]:
@@ -254,9 +257,9 @@ def _shortage(config: Config, task: ConvTask, columns: _Columns) -> str:
     """What to raise so that the smallest tile fits."""
     best: dict[str, int] = {}
     for mapping in _candidates(config, task, small=True):
-        if mapping.m0 > WORD_BYTES or mapping.columns(mapping.spatial_cols) > 1:
+        if mapping.m0 > task.word_psums or mapping.columns(mapping.spatial_cols) > 1:
             continue
-        if mapping.output_slots > 1 or mapping.chained:
+        if mapping.output_slots > 1 or mapping.block_slots > 1 or mapping.chained:
             continue
         words = columns.words(mapping.c0, mapping.s0, mapping.m0)
         needs = {

@@ -14,9 +14,16 @@ from onnx import TensorProto, helper, numpy_helper
 
 from rowmesh.gen.graph import Array, ConvAttrs, Graph, Node, Op, PoolAttrs
 from rowmesh.gen.shapes import same_pads
+from rowmesh.verif.accuracy import onnxruntime_session
 from rowmesh.verif.tflite_writer import TfliteWriter
 
-__all__ = ["litert_run", "onnx_layer", "onnxruntime_run", "tflite_layer"]
+__all__ = [
+    "litert_run",
+    "onnx_layer",
+    "onnxruntime_run",
+    "onnxruntime_tensors",
+    "tflite_layer",
+]
 
 
 def onnx_layer(graph: Graph) -> onnx.ModelProto:
@@ -65,14 +72,8 @@ def onnx_layer(graph: Graph) -> onnx.ModelProto:
 
 
 def onnxruntime_run(model: onnx.ModelProto, inputs: dict[str, Array]) -> list[Array]:
-    """Outputs of a model in ONNX Runtime, one thread."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    """Outputs of a model in ONNX Runtime."""
+    session = onnxruntime_session(model.SerializeToString())
     outputs: list[Array] = session.run(None, inputs)
     return outputs
 
@@ -84,8 +85,6 @@ def onnxruntime_tensors(
 
     Real numbers between integers are not shown: ONNX Runtime would then compute in them.
     """
-    import onnxruntime
-
     proto = onnx.load_model_from_string(model)
     integers: set[str] = set()
     for node in proto.graph.node:
@@ -95,13 +94,7 @@ def onnxruntime_tensors(
             integers.add(node.output[0])
     known = {output.name for output in proto.graph.output}
     proto.graph.output.extend(onnx.ValueInfoProto(name=n) for n in sorted(integers - known))
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    # On x86 it would compute between int8 tensors in real numbers.
-    options.add_session_config_entry("session.qdqisint8allowed", "1")
-    session = onnxruntime.InferenceSession(
-        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime_session(proto.SerializeToString())
     names = [output.name for output in session.get_outputs()]
     for values in inputs:
         yield dict(zip(names, session.run(names, dict(values)), strict=True))
