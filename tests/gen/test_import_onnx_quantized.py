@@ -106,8 +106,6 @@ def test_equals_onnxruntime(tmp_path: Path, form: str, activations: str, per_cha
         activation_type=quantization.QuantType[activations],
         weight_type=quantization.QuantType.QInt8,
         per_channel=per_channel,
-        # Without VNNI its products of uint8 and int8 saturate 16-bit sums.
-        reduce_range=activations == "QUInt8",
     )
     network = load_graph(path)
     assert network.graph.numerics is Numerics.ONNX
