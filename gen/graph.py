@@ -35,6 +35,7 @@ from rowmesh.gen.operators import (
 )
 
 __all__ = [
+    "ARITHMETIC",
     "AddAttrs",
     "Array",
     "Attrs",
@@ -62,7 +63,7 @@ __all__ = [
 Array = NDArray[Any]
 A = TypeVar("A")
 #: Operators that make an integer tensor in every quantized graph.
-_ARITHMETIC = (Op.CONV, Op.FULLY_CONNECTED, Op.MAX_POOL, Op.AVG_POOL, Op.ADD)
+ARITHMETIC = (Op.CONV, Op.FULLY_CONNECTED, Op.MAX_POOL, Op.AVG_POOL, Op.ADD)
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,7 +274,7 @@ class Graph:
     @property
     def quantized(self) -> bool:
         """Whether the arithmetic (or, without any, every input) is on integers."""
-        made = [node.outputs[0] for node in self.nodes if node.op in _ARITHMETIC]
+        made = [node.outputs[0] for node in self.nodes if node.op in ARITHMETIC]
         return all(self.tensors[name].dtype != "float32" for name in made or self.inputs)
 
     def from_model(self, values: Mapping[str, Array]) -> dict[str, Array]:
