@@ -48,6 +48,18 @@ ModelArgument = Annotated[
 ]
 
 
+_RUN_HELP = """Run a network on inputs: golden model, cycle model, or the RTL.
+
+Inputs are in the model's own type and layout, images (of a streaming model: steps) along the
+first axis; y.npz holds the outputs by name. Your own int8 .tflite in three lines:
+
+\b
+  python -c "import numpy as n; n.save('x', n.zeros((1,96,96,3), n.int8))"
+  rowmesh compile model.tflite -o model.prog
+  rowmesh run model.tflite --input x.npy -o y.npz --backend rtl
+"""
+
+
 class _Settings:
     """Options that come before the command."""
 
@@ -120,7 +132,7 @@ def compile(
     compile_model(model, checked, out, calibration=calibration, strict=strict, progress=_progress)
 
 
-@app.command()
+@app.command(help=_RUN_HELP)
 def run(
     model: ModelArgument,
     input: Annotated[Path, typer.Option("--input", metavar="X.npy", help="Inputs; .npz by name.")],
@@ -137,16 +149,7 @@ def run(
         Path | None, typer.Option(help="Inputs (.npy, .npz) to quantize a float network with.")
     ] = None,
 ) -> None:
-    r"""Run a network on inputs: golden model, cycle model, or the RTL.
-
-    Your own int8 .tflite in three lines. Inputs have images along the first axis (steps of a
-    streaming model), in the model's type; y.npz holds the outputs by the model's names.
-
-    \b
-      python -c "import numpy as n; n.save('x', n.zeros((1,96,96,3), n.int8))"
-      rowmesh compile model.tflite -o model.prog
-      rowmesh run model.tflite --input x.npy -o y.npz --backend rtl
-    """
+    """Run a network on inputs: golden model, cycle model, or the RTL."""
     checked = load_config(config)
     from rowmesh.gen.flow import run_model
 
