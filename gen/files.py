@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rowmesh.gen.errors import RowmeshError
 
-__all__ = ["write_in_one_step"]
+__all__ = ["check_folder", "write_in_one_step"]
 
 
 def write_in_one_step(path: Path, write: Callable[[Path], object]) -> None:
@@ -25,3 +25,11 @@ def write_in_one_step(path: Path, write: Callable[[Path], object]) -> None:
         raise RowmeshError(f"cannot write {path}: {error.strerror}") from None
     finally:
         part.unlink(missing_ok=True)
+
+
+def check_folder(out: Path) -> None:
+    """Refuse a path that cannot be written, before work that takes minutes."""
+    if not out.parent.is_dir():
+        raise RowmeshError(f"cannot write {out}: the folder {out.parent} does not exist")
+    if out.is_dir():
+        raise RowmeshError(f"cannot write {out}: it is a folder")

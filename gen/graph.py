@@ -17,6 +17,7 @@ from rowmesh.gen.operators import (
     AddAttrs,
     Attrs,
     Clamp,
+    ClampAttrs,
     Clamped,
     ConcatAttrs,
     ConvAttrs,
@@ -34,10 +35,12 @@ from rowmesh.gen.operators import (
 )
 
 __all__ = [
+    "ARITHMETIC",
     "AddAttrs",
     "Array",
     "Attrs",
     "Clamp",
+    "ClampAttrs",
     "ConcatAttrs",
     "ConvAttrs",
     "FcAttrs",
@@ -60,7 +63,7 @@ __all__ = [
 Array = NDArray[Any]
 A = TypeVar("A")
 #: Operators that make an integer tensor in every quantized graph.
-_ARITHMETIC = (Op.CONV, Op.FULLY_CONNECTED, Op.MAX_POOL, Op.AVG_POOL, Op.ADD)
+ARITHMETIC = (Op.CONV, Op.FULLY_CONNECTED, Op.MAX_POOL, Op.AVG_POOL, Op.ADD)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +145,24 @@ class Tensor:
     def model_dtype(self) -> str:
         """The type that the values have in the model."""
         return "uint8" if self.unsigned else self.dtype
+
+    @property
+    def model_offset(self) -> int:
+        """How much more than here the values are in the model."""
+        return 128 if self.unsigned else 0
+
+    @property
+    def model_quant(self) -> Quant:
+        """The quantization of the values as they are in the model.
+
+        Raises
+        ------
+        RowmeshError
+            The tensor has none.
+        """
+        if self.quant is None:
+            raise RowmeshError(f"tensor {self.name!r} has no quantization")
+        return Quant(self.quant.scale, self.quant.zero_point + self.model_offset)
 
     @property
     def model_shape(self) -> tuple[int, ...]:
@@ -253,7 +274,7 @@ class Graph:
     @property
     def quantized(self) -> bool:
         """Whether the arithmetic (or, without any, every input) is on integers."""
-        made = [node.outputs[0] for node in self.nodes if node.op in _ARITHMETIC]
+        made = [node.outputs[0] for node in self.nodes if node.op in ARITHMETIC]
         return all(self.tensors[name].dtype != "float32" for name in made or self.inputs)
 
     def from_model(self, values: Mapping[str, Array]) -> dict[str, Array]:

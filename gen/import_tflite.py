@@ -8,6 +8,7 @@ models become states of the graph, with the values that the model's initializati
 from pathlib import Path
 
 from rowmesh.gen.errors import RowmeshError
+from rowmesh.gen.fold_padding import fold_padding
 from rowmesh.gen.graph import Array, Graph
 from rowmesh.gen.tflite_builder import TfliteBuilder
 from rowmesh.gen.tflite_operators import HANDLERS, state_name
@@ -62,7 +63,7 @@ def import_tflite_model(data: bytes, name: str, *, label: str = "model") -> Grap
             HANDLERS[operator.code](builder)
         else:
             raise builder.error(f"unsupported operator {operator.code}")
-    return builder.graph(name)
+    return fold_padding(builder.graph(name))
 
 
 def _only_shapes(builder: TfliteBuilder, graph: RawGraph, index: int) -> bool:

@@ -7,6 +7,7 @@ __all__ = [
     "AddAttrs",
     "Attrs",
     "Clamp",
+    "ClampAttrs",
     "Clamped",
     "ConcatAttrs",
     "ConvAttrs",
@@ -40,6 +41,7 @@ class Op(StrEnum):
     CONCAT = "concat"
     SLICE = "slice"
     PAD = "pad"
+    CLAMP = "clamp"
     SOFTMAX = "softmax"
     LOGISTIC = "logistic"
     QUANTIZE = "quantize"
@@ -186,13 +188,20 @@ class QuantizeAttrs:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClampAttrs:
+    """Attributes of an activation function that stands alone: the bounds of its output."""
+
+    clamp: Clamp | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class StateAttrs:
     """Attributes of reading or writing a state: its name."""
 
     state: str
 
 
-Clamped = ConvAttrs | FcAttrs | PoolAttrs | AddAttrs | QuantizeAttrs
+Clamped = ConvAttrs | FcAttrs | PoolAttrs | AddAttrs | QuantizeAttrs | ClampAttrs
 Attrs = (
     Clamped
     | ReshapeAttrs

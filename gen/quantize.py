@@ -1,32 +1,19 @@
-"""Post-training int8 quantization, and the integer multipliers that stand for real scales.
+"""The integer multipliers and shifts of every operator that requantizes.
 
-Weights are symmetric int8 per output channel, activations asymmetric int8 per tensor from the
-range that the calibration data reach (zero included), biases int32 with scale ``s_x * s_w``.
-After a ReLU the zero point is exactly -128, so that zero activations are real zeros.
+`quantize_graph` and `quantized_clamp` of `rowmesh.gen.post_training` are exported here too.
 """
 
 import dataclasses
 import math
-from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.fixed_point import MAX_SHIFT, quantize_multiplier
-from rowmesh.gen.graph import (
-    Array,
-    Clamp,
-    Graph,
-    Node,
-    Numerics,
-    Op,
-    PoolAttrs,
-    Quant,
-    Tensor,
-)
+from rowmesh.gen.graph import Graph, Node, Numerics, PoolAttrs
+from rowmesh.gen.post_training import quantize_graph, quantized_clamp
 from rowmesh.sim_models import golden_rules as rules
-from rowmesh.sim_models.golden_float import float_run
 from rowmesh.sim_models.golden_ops import requant, window_counts
 
 __all__ = [
@@ -36,12 +23,9 @@ __all__ = [
     "pool_parameters",
     "quantize_graph",
     "quantize_multiplier",
+    "quantized_clamp",
     "requant_parameters",
 ]
-
-#: Largest |bias| that is aimed at: dead channels get a larger weight scale instead.
-_BIAS_LIMIT = 1 << 30
-_SHARING = (Op.MAX_POOL, Op.AVG_POOL, Op.RESHAPE, Op.TRANSPOSE)
 
 
 def requant_parameters(graph: Graph, node: Node) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -99,8 +83,9 @@ def add_parameters(
         there are none, and the addition runs on the host: TFLite's reference kernels round
         twice, XNNPACK refuses scales too far apart, ONNX Runtime rounds halves to even.
     """
-    a, b = (graph.quant(name) for name in node.inputs)
-    quants = (a, b, graph.quant(node.outputs[0]))
+    first_in, second_in = (graph.tensors[name] for name in node.inputs)
+    a, b, out = first_in.model_quant, second_in.model_quant, graph.tensors[node.outputs[0]]
+    quants = (a, b, out.model_quant)
     ratios = [float(ratio) for ratio in rules.add_ratios(quants)]
     if graph.numerics is Numerics.TFLITE:
         if rounding != "single" or not rules.xnnpack_add_fits(quants):
@@ -111,14 +96,16 @@ def add_parameters(
     shift = min(MAX_SHIFT, _ADD_BITS - math.frexp(max(ratios))[1])
     if shift < 1:
         return None
-    grid = np.arange(-128, 128, dtype=np.int8)
-    left, right = grid.repeat(256), np.tile(grid, 256)
+    grid = np.arange(-128, 128)
+    left = grid.repeat(256) + first_in.model_offset
+    right = np.tile(grid, 256) + second_in.model_offset
+    lowest = -128 + out.model_offset
     wanted = rules.add(left, right, quants, graph.numerics, rounding)
     # Only pairs near a half can round the other way for another multiplier.
-    u, v = left.astype(np.int64) - a.zero_point, right.astype(np.int64) - b.zero_point
+    u, v = left - a.zero_point, right - b.zero_point
     real = u * ratios[0] + v * ratios[1]
     fraction = np.abs(real - np.floor(real) - 0.5)
-    limits = (wanted >= -128) & (wanted <= 127)
+    limits = (wanted >= lowest) & (wanted <= lowest + 255)
     near = limits & (fraction < _NEAR * max(1.0, *ratios))
     u, v = u[near], v[near]
     target = (wanted[near] - quants[2].zero_point).reshape(-1, 1)
@@ -131,10 +118,10 @@ def add_parameters(
         good = np.all((totals + half) >> shift == target, axis=0)
         if good.any():
             pair = (int(first + step), int(second + order[good.argmax()]))
-            total = (left.astype(np.int64) - a.zero_point) * pair[0]
-            total += (right.astype(np.int64) - b.zero_point) * pair[1]
+            total = (left - a.zero_point) * pair[0] + (right - b.zero_point) * pair[1]
             made = ((total + half) >> shift) + quants[2].zero_point
-            if min(pair) >= 0 and np.array_equal(made.clip(-128, 127), wanted.clip(-128, 127)):
+            ends = (lowest, lowest + 255)
+            if min(pair) >= 0 and np.array_equal(made.clip(*ends), wanted.clip(*ends)):
                 return pair, shift
     return None
 
@@ -219,110 +206,3 @@ def pool_parameters(graph: Graph, node: Node, rounding: str = "single") -> PoolP
         if np.array_equal((values + found.add).clip(-128, 127), wanted.clip(-128, 127)):
             return found
     return None
-
-
-def quantize_graph(graph: Graph, calibration: Mapping[str, Array]) -> Graph:
-    """Quantize a float graph to int8.
-
-    Parameters
-    ----------
-    graph : Graph
-        Float graph.
-    calibration : mapping of ndarray
-        For every graph input, samples [N, ...] in the graph's layout (`Graph.from_model`).
-
-    Returns
-    -------
-    Graph
-        Same nodes and tensor names; every tensor is int8 (biases int32) with a `Quant`, and every
-        clamp is in the quantized domain.
-
-    Raises
-    ------
-    RowmeshError
-        Calibration data missing, empty, of a wrong shape or not finite, or weights that are not
-        finite; names the tensor.
-    """
-    _check_calibration(graph, calibration)
-    values = float_run(graph, calibration)
-    quants = {name: _range_quant(name, values[name]) for name in graph.inputs}
-    tensors = {
-        name: dataclasses.replace(graph.tensors[name], dtype="int8", quant=quants[name])
-        for name in graph.inputs
-    }
-    nodes = []
-    for node in graph.nodes:
-        (out,) = node.outputs
-        shared = node.op in _SHARING
-        quants[out] = quants[node.inputs[0]] if shared else _range_quant(out, values[out])
-        tensors[out] = dataclasses.replace(graph.tensors[out], dtype="int8", quant=quants[out])
-        if node.op in (Op.CONV, Op.FULLY_CONNECTED):
-            tensors.update(_weights(graph, node, quants[node.inputs[0]]))
-        nodes.append(node.with_clamp(_quantized_clamp(node.clamp, quants[out])))
-    return Graph(graph.name, tensors, tuple(nodes), graph.inputs, graph.outputs)
-
-
-def _check_calibration(graph: Graph, calibration: Mapping[str, Array]) -> None:
-    for name in graph.inputs:
-        shape = graph.tensors[name].shape
-        if name not in calibration:
-            raise RowmeshError(f"no calibration data for input {name!r}")
-        data = np.asarray(calibration[name])
-        if data.size == 0:
-            raise RowmeshError(f"calibration data for input {name!r} are empty")
-        if data.ndim != len(shape) or data.shape[1:] != shape[1:] or data.shape[0] % shape[0]:
-            raise RowmeshError(
-                f"calibration data for input {name!r} have shape {data.shape}, not {shape}"
-            )
-        if data.dtype.kind not in "fiu" or not np.all(np.isfinite(data)):
-            raise RowmeshError(f"calibration data for input {name!r} hold NaN or infinity")
-
-
-def _range_quant(name: str, values: Array) -> Quant:
-    """Asymmetric int8 quantization of the range of `values`, zero included."""
-    low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise RowmeshError(f"tensor {name!r} is not finite on the calibration data")
-    scale = (high - low) / 255 if high > low else 1.0
-    zero_point = round(-128 - low / scale)
-    return Quant(np.array([scale]), max(-128, min(127, zero_point)))
-
-
-def _weights(graph: Graph, node: Node, x: Quant) -> dict[str, Tensor]:
-    """Quantized weights and bias of one node."""
-    names = node.inputs[1:]
-    arrays = [graph.constant(name).astype(np.float64) for name in names]
-    for name, array in zip(names, arrays, strict=True):
-        if not np.all(np.isfinite(array)):
-            raise RowmeshError(f"{node.op} {node.name!r}: {name!r} holds NaN or infinity")
-    weights = arrays[0]
-    flat = weights.reshape(weights.shape[0], -1)
-    scale = np.abs(flat).max(axis=1, initial=0) / 127
-    if len(arrays) > 1:
-        scale = np.maximum(scale, np.abs(arrays[1]) / (x.scale[0] * _BIAS_LIMIT))
-    scale = np.where(scale > 0, scale, 1.0)
-    steps = np.rint(weights / scale.reshape(-1, *[1] * (weights.ndim - 1)))
-    data = np.clip(steps, -127, 127).astype(np.int8)
-    tensors = {
-        names[0]: dataclasses.replace(
-            graph.tensors[names[0]], dtype="int8", quant=Quant(scale), data=data
-        )
-    }
-    if len(arrays) > 1:
-        quant = Quant(scale * x.scale[0])
-        bias = np.rint(arrays[1] / quant.scale).astype(np.int32)
-        tensors[names[1]] = dataclasses.replace(
-            graph.tensors[names[1]], dtype="int32", quant=quant, data=bias
-        )
-    return tensors
-
-
-def _quantized_clamp(bounds: Clamp | None, quant: Quant) -> Clamp:
-    """Real bounds in the quantized domain."""
-    if bounds is None:
-        return (-128, 127)
-    low, high = (
-        float(quant.quantize(np.array(b))) if math.isfinite(b) else math.copysign(128, b)
-        for b in bounds
-    )
-    return (int(max(low, -128)), int(min(high, 127)))

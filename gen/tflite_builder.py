@@ -13,13 +13,11 @@ from rowmesh.gen.graph import (
     Graph,
     Node,
     Op,
-    PadAttrs,
     Quant,
     ReshapeAttrs,
     Tensor,
 )
 from rowmesh.gen.tflite_reader import RawGraph, RawOperator, RawTensor
-from rowmesh.gen.windows import Pads
 
 __all__ = ["TfliteBuilder"]
 
@@ -179,18 +177,6 @@ class TfliteBuilder:
         while name in self.tensors or any(raw.name == name for raw in self.raw.tensors):
             name += "_"
         return replace(tensor, name=name, shape=shape, data=None)
-
-    def unpadded(self, tensor: Tensor) -> tuple[Tensor, Pads]:
-        """What a convolution of `tensor` can read in place of it, with how much padding."""
-        node = self.nodes.get(tensor.name)
-        if node is not None and node.op is Op.PAD:
-            attrs = node.attrs_as(PadAttrs)
-            zero = 0 if tensor.quant is None else tensor.quant.zero_point
-            sides = [*attrs.pads[0], *attrs.pads[-1]]
-            if len(attrs.pads) == 4 and not any(sides) and attrs.value == zero:
-                (top, bottom), (left, right) = attrs.pads[1:3]
-                return self.tensors[node.inputs[0]], (top, bottom, left, right)
-        return tensor, (0, 0, 0, 0)
 
     # -- nodes ---------------------------------------------------------------------------------
 

@@ -18,10 +18,10 @@ from rowmesh.gen.graph import (
     StateAttrs,
     Tensor,
 )
+from rowmesh.gen.shapes import Pads, broadcasts_to, output_size, same_pads
 from rowmesh.gen.tflite_builder import TfliteBuilder
 from rowmesh.gen.tflite_moves import MOVES
 from rowmesh.gen.tflite_reader import RawOperator
-from rowmesh.gen.windows import Pads, output_size, same_pads
 
 __all__ = ["HANDLERS", "state_name"]
 
@@ -41,23 +41,16 @@ def _spatial(
     x: Tensor,
     out: Tensor,
     kernel: tuple[int, int],
-    extra: Pads = (0, 0, 0, 0),
-    before: Tensor | None = None,
 ) -> tuple[Pads, tuple[int, int], tuple[int, int]]:
-    """Padding, strides and dilations; checks the shape of the output.
-
-    `extra` is the padding folded in from the operator before, whose output is `before`.
-    """
+    """Padding, strides and dilations; checks the shape of the output."""
     strides = (builder.option("StrideH"), builder.option("StrideW"))
     dilations = (builder.option("DilationHFactor", 1), builder.option("DilationWFactor", 1))
     if min(*strides, *dilations) < 1:
         raise builder.error(f"strides {strides} and dilations {dilations} must be positive")
-    seen = _image(builder, before or x)
-    pads = extra
+    seen, pads = _image(builder, x), (0, 0, 0, 0)
     if builder.option("Padding") == _SAME:
-        same = same_pads(seen, kernel, strides, dilations)
-        pads = (pads[0] + same[0], pads[1] + same[1], pads[2] + same[2], pads[3] + same[3])
-    size = output_size(_image(builder, x), kernel, strides, pads, dilations)
+        pads = same_pads(seen, kernel, strides, dilations)
+    size = output_size(seen, kernel, strides, pads, dilations)
     if size != _image(builder, out) or out.shape[0] != x.shape[0]:
         raise builder.error(f"the output has shape {list(out.shape)}: {size} was expected")
     return pads, strides, dilations
@@ -119,10 +112,9 @@ def _layer_tensors(
 
 
 def _conv(builder: TfliteBuilder) -> None:
-    padded, out = builder.input(0), builder.output()
-    builder.require_int8(padded)
-    x, extra = builder.unpadded(padded)
-    _image(builder, padded)
+    x, out = builder.input(0), builder.output()
+    builder.require_int8(x)
+    _image(builder, x)
     weights, quant = _weights(builder, x, 0)
     if weights.ndim != _IMAGE_RANK:
         raise builder.error(f"weights of shape {weights.shape}: 4-d is needed")
@@ -130,7 +122,7 @@ def _conv(builder: TfliteBuilder) -> None:
     channels = x.shape[3]
     if per_group < 1 or channels % per_group or m % (channels // per_group) or m != out.shape[-1]:
         raise builder.error(f"{channels} channels and weights {weights.shape} do not fit")
-    pads, strides, dilations = _spatial(builder, x, out, (r, s), extra, padded)
+    pads, strides, dilations = _spatial(builder, x, out, (r, s))
     attrs = ConvAttrs(
         strides=strides, pads=pads, dilations=dilations, groups=channels // per_group,
         clamp=builder.clamp(out),
@@ -139,16 +131,15 @@ def _conv(builder: TfliteBuilder) -> None:
 
 
 def _depthwise(builder: TfliteBuilder) -> None:
-    padded, out = builder.input(0), builder.output()
-    builder.require_int8(padded)
-    x, extra = builder.unpadded(padded)
-    _image(builder, padded)
+    x, out = builder.input(0), builder.output()
+    builder.require_int8(x)
+    _image(builder, x)
     weights, quant = _weights(builder, x, 3)
     channels = x.shape[3]
     fits = weights.ndim == _IMAGE_RANK and weights.shape[0] == 1
     if not fits or weights.shape[3] % channels or weights.shape[3] != out.shape[-1]:
         raise builder.error(f"{channels} channels and weights {weights.shape} do not fit")
-    pads, strides, dilations = _spatial(builder, x, out, weights.shape[1:3], extra, padded)
+    pads, strides, dilations = _spatial(builder, x, out, weights.shape[1:3])
     attrs = ConvAttrs(
         strides=strides, pads=pads, dilations=dilations, groups=channels, clamp=builder.clamp(out)
     )
@@ -223,7 +214,7 @@ def _add(builder: TfliteBuilder) -> None:
     if a.data is not None:
         a, b = b, a
     same_rank = b.data is not None or len(a.shape) == len(b.shape)
-    if not same_rank or np.broadcast_shapes(a.shape, b.shape) != out.shape:
+    if not same_rank or not broadcasts_to((a.shape, b.shape), out.shape):
         raise builder.error(f"unsupported broadcast of {list(a.shape)} and {list(b.shape)}")
     builder.emit(Op.ADD, [a, b], out, AddAttrs(clamp=builder.clamp(out)))
 

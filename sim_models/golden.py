@@ -28,6 +28,8 @@ from rowmesh.gen.quantize import requant_parameters
 from rowmesh.sim_models import golden_host as host
 from rowmesh.sim_models import golden_ops as ops
 from rowmesh.sim_models import golden_rules as rules
+from rowmesh.sim_models.golden_float import logistic as real_logistic
+from rowmesh.sim_models.golden_float import softmax as real_softmax
 from rowmesh.sim_models.golden_move import MOVES, move
 
 __all__ = ["accumulate", "float_outputs", "run", "run_node", "single_runs"]
@@ -164,20 +166,19 @@ def _compute(graph: Graph, node: Node, operands: list[Array], rounding: str) -> 
         case Op.AVG_POOL:
             return _int8(_average(graph, node, x, rounding), node.clamp)
         case Op.ADD:
-            quants = (
-                graph.quant(node.inputs[0]),
-                graph.quant(node.inputs[1]),
-                graph.quant(target.name),
-            )
-            total = rules.add(x, operands[1], quants, graph.numerics, rounding)
-            return _int8(total, node.clamp)
+            return _int8(_add(graph, node, operands, rounding), node.clamp)
+        case Op.CLAMP:
+            _same_quant(graph, node)
+            return _int8(x, node.clamp)
         case Op.SOFTMAX:
             beta = node.attrs_as(SoftmaxAttrs).beta
-            made = host.softmax(x, graph.quant(source.name), graph.quant(target.name), beta)
-            return _int8(made, None)
+            if source.quant is None or target.quant is None:
+                return real_softmax(x, beta)
+            return host.softmax(x, source.quant, target.quant, beta, graph.numerics)
         case Op.LOGISTIC:
-            made = host.logistic(x, graph.quant(source.name), graph.quant(target.name))
-            return _int8(made, None)
+            if source.quant is None or target.quant is None:
+                return real_logistic(x)
+            return _int8(host.logistic(x, source.quant, target.quant, graph.numerics), None)
         case Op.DEQUANTIZE:
             return host.dequantize(x, graph.quant(source.name))
         case Op.QUANTIZE if source.quant is None:
@@ -233,5 +234,18 @@ def _average(graph: Graph, node: Node, x: Array, rounding: str) -> NDArray[np.in
     rule = rules.average_rule(attrs, (x.shape[1], x.shape[2]), graph.numerics, rounding)
     if rule is rules.AverageRule.TFLITE_POOL:
         _same_quant(graph, node)
-    source, target = graph.quant(node.inputs[0]), graph.quant(node.outputs[0])
-    return rules.average(x, attrs, source, target, rule)
+    source, target = graph.tensors[node.inputs[0]], graph.tensors[node.outputs[0]]
+    values = x.astype(np.int16) + source.model_offset
+    made = rules.average(values, attrs, source.model_quant, target.model_quant, rule)
+    return made - target.model_offset
+
+
+def _add(graph: Graph, node: Node, operands: list[Array], rounding: str) -> NDArray[np.int64]:
+    sources = [graph.tensors[name] for name in node.inputs]
+    target = graph.tensors[node.outputs[0]]
+    a, b = (
+        x.astype(np.int16) + source.model_offset
+        for x, source in zip(operands, sources, strict=True)
+    )
+    quants = (sources[0].model_quant, sources[1].model_quant, target.model_quant)
+    return rules.add(a, b, quants, graph.numerics, rounding) - target.model_offset

@@ -17,7 +17,21 @@ from rowmesh.gen.graph import (
 from rowmesh.sim_models import golden_ops as ops
 from rowmesh.sim_models.golden_move import MOVES, move
 
-__all__ = ["float_run"]
+__all__ = ["float_run", "logistic", "softmax"]
+
+
+def softmax(x: Array, beta: float) -> Array:
+    """Softmax of real values over the last axis."""
+    scaled = x * np.float32(beta)
+    parts = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    result: Array = parts / parts.sum(axis=-1, keepdims=True)
+    return result
+
+
+def logistic(x: Array) -> Array:
+    """Logistic function of real values."""
+    result: Array = 1 / (1 + np.exp(-x))
+    return result
 
 
 def float_run(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -64,13 +78,11 @@ def _node(graph: Graph, node: Node, values: dict[str, Array]) -> Array:
             return ops.clamp(ops.average_pool(x, node.attrs_as(PoolAttrs)), node.clamp)
         case Op.ADD:
             return ops.clamp(x + operands[1], node.clamp)
+        case Op.CLAMP:
+            return ops.clamp(x, node.clamp)
         case Op.SOFTMAX:
-            scaled = x * node.attrs_as(SoftmaxAttrs).beta
-            parts = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-            result: Array = parts / parts.sum(axis=-1, keepdims=True)
-            return result
+            return softmax(x, node.attrs_as(SoftmaxAttrs).beta)
         case Op.LOGISTIC:
-            one: Array = 1 / (1 + np.exp(-x))
-            return one
+            return logistic(x)
         case _:
             raise RowmeshError(f"{node.op} {node.name!r}: no operator of a float network")

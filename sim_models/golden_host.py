@@ -27,24 +27,48 @@ def _exp(values: Array) -> NDArray[np.float32]:
     return result
 
 
-def softmax(x: Array, source: Quant, target: Quant, beta: float) -> Array:
-    """Softmax over the last axis, not yet limited: a table of exponentials, summed in order."""
-    step = -F32(source.scale[0]) * F32(beta)
-    table = _exp(step * np.arange(256, dtype=F32))
+def softmax(
+    x: Array, source: Quant, target: Quant, beta: float, numerics: Numerics = Numerics.TFLITE
+) -> Array:
+    """int8 softmax over the last axis: a table of exponentials, summed in order in float32."""
     wide = x.astype(np.int64)
-    parts = table[wide.max(axis=-1, keepdims=True) - wide]
-    total = np.zeros(x.shape[:-1], F32)
+    below = wide.max(axis=-1, keepdims=True) - wide
+    if numerics is Numerics.ONNX:
+        table = _onnxruntime_table(float(F32(source.scale[0])), x.shape[-1])
+    else:
+        table = _exp(-F32(source.scale[0]) * F32(beta) * np.arange(256, dtype=F32))
+    parts = table[below]
+    total = np.zeros((*x.shape[:-1], 1), F32)
     for index in range(x.shape[-1]):
-        total = total + parts[..., index]
+        total = total + parts[..., index : index + 1]
+    if numerics is Numerics.ONNX:
+        steps = np.floor(F32(1) / F32(target.scale[0]))
+        made = np.rint(parts * steps / total) + target.zero_point
+        # It saturates at 255, also for int8, and the rest wraps.
+        result: Array = np.minimum(made, 255).astype(np.int64).astype(np.int8)
+        return result
     inverse = F32(1) / (total * F32(target.scale[0]))
-    return away(parts * inverse[..., None]) + target.zero_point
+    result = np.clip(away(parts * inverse) + target.zero_point, -128, 127).astype(np.int8)
+    return result
 
 
-def logistic(x: Array, source: Quant, target: Quant) -> Array:
+def _onnxruntime_table(scale: float, length: int) -> NDArray[np.float32]:
+    """MLAS's exponentials of 0, -1, -2 ... steps, raised as far as their sum allows."""
+    largest = np.log(float(np.finfo(F32).max / F32(length)))
+    raised = max(0.0, largest - 5) / scale
+    table: NDArray[np.float32] = np.exp((raised - np.arange(256)) * scale).astype(F32)
+    return table
+
+
+def logistic(x: Array, source: Quant, target: Quant, numerics: Numerics = Numerics.TFLITE) -> Array:
     """Logistic function, not yet limited."""
     real = (x.astype(F32) - F32(source.zero_point)) * F32(source.scale[0])
     value = F32(1) / (F32(1) + _exp(-real))
-    return away(value * (F32(1) / F32(target.scale[0]))) + target.zero_point
+    if numerics is Numerics.ONNX:
+        steps: Array = np.rint(value / F32(target.scale[0]))
+    else:
+        steps = away(value * (F32(1) / F32(target.scale[0])))
+    return steps + target.zero_point
 
 
 def quantize(x: Array, target: Quant, numerics: Numerics, rounding: str) -> Array:

@@ -106,11 +106,11 @@ def _onnxruntime_add(a: Array, b: Array, quants: tuple[Quant, Quant, Quant]) -> 
 def add(
     a: Array, b: Array, quants: tuple[Quant, Quant, Quant], numerics: Numerics, rounding: str
 ) -> Int64:
-    """Sum of two int8 tensors, not yet limited.
+    """Sum of two quantized tensors, not yet limited.
 
     Parameters
     ----------
-    a, b : ndarray of int8
+    a, b : ndarray of int
         Of shapes that broadcast.
     quants : tuple of Quant
         Of both and of the output.
@@ -152,10 +152,10 @@ def average_rule(
 
 
 def average(x: Array, attrs: PoolAttrs, source: Quant, target: Quant, rule: AverageRule) -> Int64:
-    """Averages of the windows of an int8 image [N, H, W, C], not yet limited."""
+    """Averages of the windows of a quantized image [N, H, W, C], not yet limited."""
     count = window_counts((x.shape[1], x.shape[2]), attrs)
     if rule is AverageRule.ONNX_WINDOWS:
-        real = x.astype(np.int16) - source.zero_point
+        real = x - source.zero_point
         return _onnxruntime_average(pool_windows(real, attrs, 0), count, source, target)
     sums = pool_windows(x.astype(np.int64), attrs, 0).sum(axis=(-2, -1))
     return average_of_sums(sums, count, source, target, rule)

@@ -17,6 +17,7 @@ from rowmesh.gen.flow import load_graph
 from rowmesh.gen.graph import Array, ConvAttrs, Graph, Node, Op, Tensor
 from rowmesh.gen.tflite_reader import IDENTIFIER
 from rowmesh.sim_models.golden import accumulate, run, run_node, single_runs
+from rowmesh.verif.references import onnxruntime_tensors
 
 __all__ = ["Comparison", "Count", "compare_network", "litert_tensors", "network_inputs"]
 
@@ -181,8 +182,6 @@ def compare_network(
     if data[4:8] == IDENTIFIER:
         shown = litert_tensors(data, parts, reference=rounding == "double")
     else:
-        from rowmesh.verif.references import onnxruntime_tensors
-
         shown = onnxruntime_tensors(data, parts)
     for index, found in enumerate(shown):
         mine = {}

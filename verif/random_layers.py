@@ -18,7 +18,7 @@ from rowmesh.gen.graph import (
     Quant,
     Tensor,
 )
-from rowmesh.gen.windows import same_pads
+from rowmesh.gen.shapes import same_pads
 
 __all__ = ["Padding", "random_add", "random_conv", "random_fc", "random_pool"]
 

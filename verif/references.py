@@ -4,6 +4,7 @@ Both writers know nothing of the golden model; they state a layer in the file fo
 ONNX Runtime and LiteRT are test dependencies only.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,17 @@ import tflite
 from onnx import TensorProto, helper, numpy_helper
 
 from rowmesh.gen.graph import Array, ConvAttrs, Graph, Node, Op, PoolAttrs
-from rowmesh.gen.windows import same_pads
+from rowmesh.gen.shapes import same_pads
 from rowmesh.verif.accuracy import onnxruntime_session
 from rowmesh.verif.tflite_writer import TfliteWriter
 
-__all__ = ["litert_run", "onnx_layer", "onnxruntime_run", "tflite_layer"]
+__all__ = [
+    "litert_run",
+    "onnx_layer",
+    "onnxruntime_run",
+    "onnxruntime_tensors",
+    "tflite_layer",
+]
 
 
 def onnx_layer(graph: Graph) -> onnx.ModelProto:
@@ -69,6 +76,29 @@ def onnxruntime_run(model: onnx.ModelProto, inputs: dict[str, Array]) -> list[Ar
     session = onnxruntime_session(model.SerializeToString())
     outputs: list[Array] = session.run(None, inputs)
     return outputs
+
+
+def onnxruntime_tensors(
+    model: bytes, inputs: Sequence[Mapping[str, Array]]
+) -> Iterator[dict[str, Array]]:
+    """Outputs and every integer activation of an ONNX file, for each of several runs.
+
+    Real numbers between integers are not shown: ONNX Runtime would then compute in them.
+    """
+    proto = onnx.load_model_from_string(model)
+    integers: set[str] = set()
+    for node in proto.graph.node:
+        made = node.op_type == "QuantizeLinear" or node.op_type.startswith(("QLinear", "QGemm"))
+        moved = node.op_type != "DequantizeLinear" and node.input and node.input[0] in integers
+        if made or moved:
+            integers.add(node.output[0])
+    known = {output.name for output in proto.graph.output}
+    proto.graph.output.extend(onnx.ValueInfoProto(name=n) for n in sorted(integers - known))
+    unsigned = any(item.data_type == TensorProto.UINT8 for item in proto.graph.initializer)
+    session = onnxruntime_session(proto.SerializeToString(), unsigned=unsigned)
+    names = [output.name for output in session.get_outputs()]
+    for values in inputs:
+        yield dict(zip(names, session.run(names, dict(values)), strict=True))
 
 
 def litert_run(model: bytes, *values: Array, reference: bool) -> Array:

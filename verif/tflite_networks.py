@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from rowmesh.gen.graph import Array
-from rowmesh.gen.windows import output_size, same_pads
+from rowmesh.gen.shapes import output_size, same_pads
 from rowmesh.verif.tflite_writer import TfliteWriter
 
 __all__ = ["NetworkWriter", "image_network", "streaming_network"]

@@ -1,8 +1,10 @@
-"""Padding and output size of sliding windows, as every importer needs them."""
+"""Shapes: padding and output size of sliding windows, and broadcasting."""
 
 import math
 
-__all__ = ["Pads", "output_size", "same_pads"]
+import numpy as np
+
+__all__ = ["Pads", "broadcasts_to", "output_size", "same_pads"]
 
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]
@@ -29,3 +31,11 @@ def output_size(
         span = (kernel[axis] - 1) * dilations[axis] + 1
         out.append((padded - span) // strides[axis] + 1)
     return out[0], out[1]
+
+
+def broadcasts_to(shapes: tuple[tuple[int, ...], ...], wanted: tuple[int, ...]) -> bool:
+    """Whether arrays of these shapes broadcast to exactly the shape `wanted`."""
+    try:
+        return np.broadcast_shapes(*shapes) == wanted
+    except ValueError:
+        return False
