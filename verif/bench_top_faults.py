@@ -49,7 +49,7 @@ async def refuses_damaged_programs(dut: Any) -> None:
     await bed.fails(Fault.PROGRAM_CRC, damage={start: damaged})
     tail = WORD_BYTES * rng.randrange(1, words // 2)
     await bed.fails(Fault.PROGRAM_CRC, damage={bed.program.stop - tail: bytes(tail)})
-    for length in (words - 1, 4, 3, 1):
+    for length in (words - 1, 3):
         await bed.fails(Fault.PROGRAM_LENGTH, words=length)
 
 
@@ -74,9 +74,9 @@ async def stops_at_error_responses(dut: Any, response: str) -> None:
     await bed.start()
     dram = bed.board.dram
     dram.response = _RESPONSES[response]
+    end = bed.program.stop
     for place, layer in (
-        (bed.program, None),
-        (range(bed.program.stop - WORD_BYTES, bed.program.stop), None),
+        (bed.board.rng.choice([bed.program, range(end - WORD_BYTES, end)]), None),
         (bed.span("x"), 0),
         (range(bed.weights, bed.weights + WORD_BYTES), 0),
         (range(bed.params, bed.params + WORD_BYTES), 0),
@@ -174,7 +174,8 @@ async def is_reset_at_any_time(dut: Any) -> None:
     """Resets of both kinds in the middle of a run; the next one is right."""
     bed = Bed(dut)
     await bed.start()
+    await bed.runs()
     length = bed.length
-    for number in range(10):
+    for number in range(8):
         await bed.interrupted(bed.board.rng.randrange(length), hard=bool(number % 2))
         await bed.runs()
