@@ -34,7 +34,7 @@ async def refuses_other_headers(dut: Any) -> None:
         ("magic", 0x464C457F, Fault.PROGRAM_MAGIC),
         ("version", 2, Fault.PROGRAM_VERSION),
     ):
-        other = binary(bed.config, instructions, **{field: value})
+        other = bytes(binary(bed.config, instructions, **{field: value}))
         await bed.fails(code, damage={bed.program.start: other})
 
 
@@ -46,7 +46,7 @@ async def refuses_damaged_programs(dut: Any) -> None:
     rng, start, words = bed.board.rng, bed.program.start, len(bed.program) // WORD_BYTES
     damaged = bytearray(bed.binary)
     damaged[rng.randrange(4 * WORD_BYTES, len(damaged))] ^= 1 << rng.randrange(8)
-    await bed.fails(Fault.PROGRAM_CRC, damage={start: damaged})
+    await bed.fails(Fault.PROGRAM_CRC, damage={start: bytes(damaged)})
     tail = WORD_BYTES * rng.randrange(1, words // 2)
     await bed.fails(Fault.PROGRAM_CRC, damage={bed.program.stop - tail: bytes(tail)})
     for length in (words - 1, 3):
@@ -60,10 +60,10 @@ async def stops_at_bad_instructions(dut: Any) -> None:
     await bed.start()
     instructions = list(Program.from_bytes(bed.config, bed.binary))
     unknown = binary(bed.config, [instruction(9), *instructions[1:]])
-    await bed.fails(Fault.PROGRAM_OPCODE, damage={bed.program.start: unknown})
+    await bed.fails(Fault.PROGRAM_OPCODE, damage={bed.program.start: bytes(unknown)})
     endless = binary(bed.config, instructions[:-1])
     assert instructions[-1] == instruction(Opcode.END)
-    await bed.fails(Fault.PROGRAM_LENGTH, 1, damage={bed.program.start: endless})
+    await bed.fails(Fault.PROGRAM_LENGTH, 1, damage={bed.program.start: bytes(endless)})
 
 
 @cocotb.test(timeout_time=2, timeout_unit="ms")

@@ -140,8 +140,9 @@ class Bed:
         await self.board.cycles(_LATER)
         assert (len(dram.fetched), len(dram.written)) == accesses, "accessed after the fault"
         for window, made in ((read, dram.fetched), (write, dram.written)):
-            for at, size in made if window is not None else ():
-                assert at in window and at + size - 1 in window, f"0x{at:x} is outside the window"
+            if window is not None:
+                outside = [at for at, size in made if {at, at + size - 1} - set(window)]
+                assert not outside, f"0x{outside[0]:x} is outside the window"
         if layer is None:
             assert not dram.written, "written though nothing was executed"
         self._check_written(values)
