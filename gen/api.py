@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from rowmesh.gen.compiler import Compiled, compile_graph
+from rowmesh.gen.compiled import Compiled
+from rowmesh.gen.compiler import compile_graph
 from rowmesh.gen.driver import Bus
 from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.files import check_folder, write_in_one_step
