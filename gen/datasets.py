@@ -6,7 +6,7 @@ the network generalizes. They are all evaluated, and therefore none of them cali
 uses `synthetic_digits`, procedural pen strokes that no image was used to make.
 
 Fashion-MNIST is Debian's ``dataset-fashion-mnist``: 60,000 training images and 10,000 test images
-that no training, calibration or choice may touch.
+that no training or calibration may touch.
 """
 
 import csv

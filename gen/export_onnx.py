@@ -177,6 +177,13 @@ class _Exporter:
         stored = self.emit("QuantizeLinear", [source, *parameters], f"{name}/int8")
         self.values[name] = self.emit("DequantizeLinear", [stored, *parameters], output)
 
+    def value(self, node: Node, index: int) -> str:
+        """The dequantized value of the activation that input `index` of a node reads."""
+        name = node.inputs[index]
+        if name not in self.values:
+            raise RowmeshError(f"{node.op} {node.name!r}: constant {name!r} cannot be written")
+        return self.values[name]
+
     def clamped(self, node: Node, value: str) -> str:
         """The bounds of a node as Relu or Clip, where int8 does not hold them anyway."""
         name = node.outputs[0]
@@ -216,7 +223,7 @@ class _Exporter:
         constants = self.weights(node, lambda weights: weights.transpose(_TO_NCHW))
         return self.emit(
             "Conv",
-            [self.values[node.inputs[0]], *constants],
+            [self.value(node, 0), *constants],
             f"{node.outputs[0]}/real",
             kernel_shape=self.graph.tensors[node.inputs[1]].shape[1:3],
             strides=attrs.strides,
@@ -233,12 +240,12 @@ class _Exporter:
                 return weights
             return weights.reshape(-1, *image).transpose(_TO_NCHW).reshape(weights.shape)
 
-        inputs = [self.values[node.inputs[0]], *self.weights(node, order)]
+        inputs = [self.value(node, 0), *self.weights(node, order)]
         return self.emit("Gemm", inputs, f"{node.outputs[0]}/real", transB=1)
 
     def pool(self, node: Node) -> str:
         attrs, size = node.attrs_as(PoolAttrs), self.graph.tensors[node.inputs[0]].shape[1:3]
-        inputs, output = [self.values[node.inputs[0]]], f"{node.outputs[0]}/real"
+        inputs, output = [self.value(node, 0)], f"{node.outputs[0]}/real"
         average = node.op == Op.AVG_POOL
         if average and attrs.kernel == size and not any(attrs.pads):
             return self.emit("GlobalAveragePool", inputs, output)
@@ -253,7 +260,7 @@ class _Exporter:
         )
 
     def add(self, node: Node) -> str:
-        return self.emit("Add", [self.values[x] for x in node.inputs], f"{node.outputs[0]}/real")
+        return self.emit("Add", [self.value(node, i) for i in (0, 1)], f"{node.outputs[0]}/real")
 
     def transpose(self, node: Node) -> str:
         perm = node.attrs_as(TransposeAttrs).perm
@@ -263,14 +270,12 @@ class _Exporter:
             for name in (node.inputs[0], node.outputs[0])
         )
         axes = [source.index(perm[axis]) for axis in target]
-        return self.emit(
-            "Transpose", [self.values[node.inputs[0]]], f"{node.outputs[0]}/real", perm=axes
-        )
+        return self.emit("Transpose", [self.value(node, 0)], f"{node.outputs[0]}/real", perm=axes)
 
     def reshape(self, node: Node) -> str:
         (x,), (y,) = node.inputs, node.outputs
         source, target = self.image(x), self.image(y)
-        value = self.values[x]
+        value = self.value(node, 0)
         if source != target:
             value = self.reordered(value, self.graph.tensors[x], source, to_file=False)
             value = self.reordered(value, self.graph.tensors[y], target, to_file=True)

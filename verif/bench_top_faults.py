@@ -34,7 +34,7 @@ async def refuses_other_headers(dut: Any) -> None:
         ("magic", 0x464C457F, Fault.PROGRAM_MAGIC),
         ("version", 2, Fault.PROGRAM_VERSION),
     ):
-        other = binary(bed.config, instructions, **{field: value})
+        other = bytes(binary(bed.config, instructions, **{field: value}))
         await bed.fails(code, damage={bed.program.start: other})
 
 
@@ -46,10 +46,10 @@ async def refuses_damaged_programs(dut: Any) -> None:
     rng, start, words = bed.board.rng, bed.program.start, len(bed.program) // WORD_BYTES
     damaged = bytearray(bed.binary)
     damaged[rng.randrange(4 * WORD_BYTES, len(damaged))] ^= 1 << rng.randrange(8)
-    await bed.fails(Fault.PROGRAM_CRC, damage={start: damaged})
+    await bed.fails(Fault.PROGRAM_CRC, damage={start: bytes(damaged)})
     tail = WORD_BYTES * rng.randrange(1, words // 2)
     await bed.fails(Fault.PROGRAM_CRC, damage={bed.program.stop - tail: bytes(tail)})
-    for length in (words - 1, 4, 3, 1):
+    for length in (words - 1, 3):
         await bed.fails(Fault.PROGRAM_LENGTH, words=length)
 
 
@@ -60,10 +60,10 @@ async def stops_at_bad_instructions(dut: Any) -> None:
     await bed.start()
     instructions = list(Program.from_bytes(bed.config, bed.binary))
     unknown = binary(bed.config, [instruction(9), *instructions[1:]])
-    await bed.fails(Fault.PROGRAM_OPCODE, damage={bed.program.start: unknown})
+    await bed.fails(Fault.PROGRAM_OPCODE, damage={bed.program.start: bytes(unknown)})
     endless = binary(bed.config, instructions[:-1])
     assert instructions[-1] == instruction(Opcode.END)
-    await bed.fails(Fault.PROGRAM_LENGTH, 1, damage={bed.program.start: endless})
+    await bed.fails(Fault.PROGRAM_LENGTH, 1, damage={bed.program.start: bytes(endless)})
 
 
 @cocotb.test(timeout_time=2, timeout_unit="ms")
@@ -74,9 +74,9 @@ async def stops_at_error_responses(dut: Any, response: str) -> None:
     await bed.start()
     dram = bed.board.dram
     dram.response = _RESPONSES[response]
+    end = bed.program.stop
     for place, layer in (
-        (bed.program, None),
-        (range(bed.program.stop - WORD_BYTES, bed.program.stop), None),
+        (bed.board.rng.choice([bed.program, range(end - WORD_BYTES, end)]), None),
         (bed.span("x"), 0),
         (range(bed.weights, bed.weights + WORD_BYTES), 0),
         (range(bed.params, bed.params + WORD_BYTES), 0),
@@ -174,7 +174,8 @@ async def is_reset_at_any_time(dut: Any) -> None:
     """Resets of both kinds in the middle of a run; the next one is right."""
     bed = Bed(dut)
     await bed.start()
+    await bed.runs()
     length = bed.length
-    for number in range(10):
+    for number in range(8):
         await bed.interrupted(bed.board.rng.randrange(length), hard=bool(number % 2))
         await bed.runs()

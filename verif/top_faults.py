@@ -23,7 +23,7 @@ from rowmesh.verif.top_work import check_values, sparse_image, two_layers, with_
 __all__ = ["Bed", "WeightStream"]
 
 #: Cycles in which a device that does not stop would write something.
-_LATER = 600
+_LATER = 200
 
 
 class Bed:
@@ -44,8 +44,8 @@ class Bed:
         Cycles of the last good run.
     """
 
-    def __init__(self, dut: Any, seed: int = 0, pause: float = 0.2) -> None:
-        rng = np.random.default_rng([cocotb.RANDOM_SEED, seed])
+    def __init__(self, dut: Any) -> None:
+        rng = np.random.default_rng(cocotb.RANDOM_SEED)
         self.config = bench_config()
         graph = two_layers(rng)
         self.compiled = with_noise(compile_graph(graph, self.config), rng)
@@ -61,12 +61,11 @@ class Bed:
         first = int(task.bias[0]) & 0xFFFF_FFFF | int(task.multiplier[0]) << 32
         self.params = self.image.index(first.to_bytes(WORD_BYTES, "little"), self.weights)
         self.length = 0
-        self.board = Board(dut, self.config, len(self.image), pause=pause, patience=20_000)
+        self.board = Board(dut, self.config, len(self.image), pause=0.1, patience=20_000)
 
     async def start(self) -> None:
-        """Clock, reset, and a good run: the bed is sound."""
+        """Clock and reset."""
         await self.board.start()
-        await self.runs()
 
     def span(self, name: str) -> range:
         """Bytes of an activation."""
@@ -141,8 +140,9 @@ class Bed:
         await self.board.cycles(_LATER)
         assert (len(dram.fetched), len(dram.written)) == accesses, "accessed after the fault"
         for window, made in ((read, dram.fetched), (write, dram.written)):
-            for at, size in made if window is not None else ():
-                assert at in window and at + size - 1 in window, f"0x{at:x} is outside the window"
+            if window is not None:
+                outside = [at for at, size in made if {at, at + size - 1} - set(window)]
+                assert not outside, f"0x{outside[0]:x} is outside the window"
         if layer is None:
             assert not dram.written, "written though nothing was executed"
         self._check_written(values)

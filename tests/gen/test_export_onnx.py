@@ -208,5 +208,11 @@ def test_refuses(tmp_path: Path) -> None:
     with pytest.raises(RowmeshError, match="'x' is float32: only int8 graphs are written"):
         export_onnx(graph, tmp_path / "y.onnx")
     assert not list(tmp_path.iterdir())
+    graph = random_add(np.random.default_rng(1))
+    constant = replace(graph.tensors["x2"], data=np.zeros(graph.tensors["x2"].shape, np.int8))
+    graph = replace(graph, tensors={**graph.tensors, "x2": constant}, inputs=("x",))
+    with pytest.raises(RowmeshError, match="add 'layer': constant 'x2' cannot be written"):
+        export_onnx(graph, tmp_path / "y.onnx")
+    assert not list(tmp_path.iterdir())
     with pytest.raises(RowmeshError, match="cannot write"):
         export_onnx(random_fc(np.random.default_rng(1)), tmp_path / "none" / "y.onnx")

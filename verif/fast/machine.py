@@ -49,7 +49,9 @@ def build_library(config: Config) -> Path:
     harness = work / "harness.cpp"
     harness.write_bytes((Path(__file__).parent / "harness.cpp").read_bytes())
     blocks = ["pe", "cluster"] if config.pes > 16 else []
-    return build_verilator_library([verilog], [harness], work, TOP, blocks)
+    # Small machines take longer to compile than to run.
+    optimize = "-O2" if blocks else "-O1"
+    return build_verilator_library([verilog], [harness], work, TOP, blocks, optimize=optimize)
 
 
 #: Cycles between two looks at the clock on the wall.
