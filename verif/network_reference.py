@@ -4,11 +4,8 @@ Every tensor that the reference shows is compared twice: as the golden model has
 the whole network, and as it makes it from the reference's own inputs to that operator. The first
 may drift behind a value that the reference rounded in float32; in the second every difference must
 be explained on the spot.
-
-``python -m rowmesh.verif.network_reference`` compares every real network on the machine.
 """
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +15,6 @@ import numpy as np
 
 from rowmesh.gen.flow import load_graph
 from rowmesh.gen.graph import Array, ConvAttrs, Graph, Node, Op, Tensor
-from rowmesh.gen.model_files import real_models
 from rowmesh.gen.tflite_reader import IDENTIFIER
 from rowmesh.sim_models.golden import accumulate, run, run_node, single_runs
 from rowmesh.verif.references import onnxruntime_tensors
@@ -27,12 +23,10 @@ __all__ = [
     "Comparison",
     "Count",
     "compare_network",
-    "compare_real_networks",
     "litert_tensors",
     "network_inputs",
 ]
 
-_SEED = 1
 #: Differing values of a layer type that rounding may explain: one in this many.
 RARE = 100_000
 
@@ -94,13 +88,6 @@ class Comparison:
                     f"{self.name}: {count.rounded} of {count.values} values of {kind} differ"
                 )
         return out
-
-    def rows(self) -> list[tuple[str, ...]]:
-        """One row a layer type: type, values, drifted, rounded, unexplained."""
-        return [
-            (kind, str(c.values), str(c.drifted), str(c.rounded), str(c.unexplained))
-            for kind, c in sorted(self.counts.items())
-        ]
 
 
 def network_inputs(graph: Graph, count: int, seed: int) -> dict[str, Array]:
@@ -273,40 +260,3 @@ def _float32_rounding(
     one = np.abs(golden.astype(np.int64) - other) == 1
     result: Array = (other == rule) & one
     return result
-
-
-def compare_real_networks(
-    runs: int = 100, progress: Callable[[str], None] = lambda line: None
-) -> list[Comparison]:
-    """Compare every real network on this machine with LiteRT's default kernels.
-
-    Parameters
-    ----------
-    runs : int
-        Inputs of each network; steps of a streaming one.
-    progress : callable
-        Gets a line now and then, and one for every layer type.
-    """
-    out = []
-    for path in real_models():
-        graph = load_graph(path).graph
-        made = compare_network(path, network_inputs(graph, runs, _SEED), progress=progress)
-        for kind, values, drifted, rounded, unexplained in made.rows():
-            progress(
-                f"  {kind:16} {values:>9} values, {drifted} differ behind others, "
-                f"{rounded} by float32 rounding, {unexplained} unexplained"
-            )
-        out.append(made)
-    return out
-
-
-def main() -> int:
-    """Compare all real networks; the exit status."""
-    problems = [line for made in compare_real_networks(progress=print) for line in made.problems()]
-    for line in problems:
-        print(f"FAILED {line}")
-    return int(bool(problems))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
