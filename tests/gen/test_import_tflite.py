@@ -217,6 +217,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "no quantization": (model_of(conv, scale=None),
                         "tensor 'x' is INT8 with no quantization: one is needed"),
     "scales": (model_of(conv, scale=[0.1, 0.2]), "tensor 'x' is INT8 with 2 scales"),
+    "zero point": (model_of(conv, zero_point=128), "tensor 'x' has the zero point 128"),
     "zero scale": (model_of(conv, scale=0.0), "tensor 'x': a quantization scale must be finite"),
     "weights": (model_of(lambda out, x: conv(out, x, w={"zero_point": 1})),
                 r"CONV_2D 0 .*weights 'w' have a zero point that is not 0"),
