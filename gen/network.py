@@ -98,6 +98,7 @@ def quantized_network(
 
     if graph.quantized:
         return Network(graph, real=False)
+    _refuse_mixed(graph)
     if samples is None:
         node = next((n for n in graph.nodes if n.op in ARITHMETIC), None)
         what = "" if node is None else f"{node.op} {node.name!r} reads float {node.inputs[0]!r}: "
@@ -114,6 +115,17 @@ def quantized_network(
             )
         known[name] = samples[name]
     return Network(quantize_graph(graph, graph.from_model(known)), real=True)
+
+
+def _refuse_mixed(graph: Graph) -> None:
+    """Refuse a network that is int8 in one part and float in another."""
+    kinds = {graph.tensors[n.outputs[0]].dtype: n for n in graph.nodes if n.op in ARITHMETIC}
+    if len(kinds) > 1:
+        node = kinds["float32"]
+        raise RowmeshError(
+            f"{node.op} {node.name!r} of an int8 network computes tensor {node.outputs[0]!r} in "
+            "float32: quantize the whole network"
+        )
 
 
 def import_model(path: Path) -> Graph:
