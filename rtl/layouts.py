@@ -323,7 +323,11 @@ class Layouts:
 
     @cached_property
     def post(self) -> data.StructLayout:
-        """How tiles of psums become output words: four psum words make one output word."""
+        """How tiles of psums become output words.
+
+        Four psum words make one output word; eight with `sum`, where the two psums of a word are
+        scaled each by its own multiplier and added to one value.
+        """
         strides = {
             "psum_stride": self.psum_address_bits + 1,
             "param_stride": self.param_address_bits + 1,
@@ -338,6 +342,7 @@ class Layouts:
                 "low": signed(10),
                 "high": signed(10),
                 "pool": 8,  # output words that one maximum is taken over
+                "sum": 1,  # single rounding only: a value is the sum of a word's scaled psums
                 "release": 1,  # the parameters are free after this descriptor
                 "loops": self._loops(POST_LOOPS, **strides),
             }

@@ -371,7 +371,11 @@ class ProgramModel:
                     psums[bank == j] = tile[word[bank == j]]
             channel = 2 * pair[:, None] + np.arange(2)
             acc = psums + bias[channel]
-            out = requant(acc, multiplier[channel], shift[channel], self.config.rounding)
+            if d["sum"]:
+                total = (acc * multiplier[channel]).sum(axis=1)
+                out = requant(total, np.ones(1, np.int64), shift[channel[:, 0]], "single")
+            else:
+                out = requant(acc, multiplier[channel], shift[channel], self.config.rounding)
             out = np.clip(out + d["zero_point"], d["low"], d["high"])
             words = out.reshape(-1, d["pool"], WORD_BYTES).max(axis=1)
             for line in words.astype(np.uint8):

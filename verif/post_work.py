@@ -106,6 +106,7 @@ class Maker:
             "low": low,
             "high": high,
             "pool": pool,
+            "sum": int(config.rounding == "single" and not big and rng.random() < 0.3),
             "release": int(release),
             "loops": loops,
         }
@@ -133,6 +134,7 @@ class Maker:
         rest = [8, 6, 1] if big else [rng.randint(1, 3) for _ in range(3)]
         inner = rng.choice([[4, 1], [2, 2], [1, 4]])
         counts = [*inner, *window, *rest]
+        counts[-1] *= 2  # whole words with `sum` too
         pool = window[0] * window[1]
         if pool == 1 and not big and rng.random() < 0.3:
             pool = counts[4]  # the windows take whole rounds of an outer loop
@@ -207,12 +209,24 @@ class Maker:
         for tile in tiles:
             for psum, channel_pair in addresses:
                 bank, word = divmod(psum, 1 << self.layouts.psum_word_bits)
-                for lane in range(2):
-                    param = self.params[2 * channel_pair + lane]
-                    acc = tile[bank][word][lane] + param["bias"]
-                    scaled = multiply(acc, param["multiplier"], param["shift"])
-                    value = scaled + fields["zero_point"]
-                    values.append(max(fields["low"], min(fields["high"], value)))
+                pair = self.params[2 * channel_pair : 2 * channel_pair + 2]
+                accs = [
+                    own + param["bias"] for own, param in zip(tile[bank][word], pair, strict=True)
+                ]
+                factors = [param["multiplier"] for param in pair]
+                if fields["sum"]:
+                    shift = pair[0]["shift"]
+                    total = sum(acc * factor for acc, factor in zip(accs, factors, strict=True))
+                    scaled = [multiply_single(total, 1, shift)]
+                else:
+                    scaled = [
+                        multiply(acc, factor, param["shift"])
+                        for acc, factor, param in zip(accs, factors, pair, strict=True)
+                    ]
+                values += [
+                    max(fields["low"], min(fields["high"], value + fields["zero_point"]))
+                    for value in scaled
+                ]
         step = 8 * fields["pool"]
         assert len(values) % step == 0
         result = []

@@ -24,9 +24,10 @@ class Post(wiring.Component):
     """Read psums by a loop nest, requantize, pool and pack them to output words.
 
     For each of `tiles` tiles: wait until all banks of the mask `banks` are full, walk the nest over
-    psum words and channel pairs, then release the banks. Four psum words make an output word; the
-    maximum of `pool` output words is sent. A descriptor begins when a half of the parameters is
-    loaded, and frees it at its end if `release` says so.
+    psum words and channel pairs, then release the banks. Four psum words make an output word, or
+    eight with `sum`: a value is then the sum of a word's two psums, each scaled by its own
+    multiplier (residual additions). The maximum of `pool` output words is sent. A descriptor begins
+    when a half of the parameters is loaded, and frees it at its end if `release` says so.
 
     Parameters
     ----------
@@ -169,8 +170,9 @@ class Post(wiring.Component):
             m.d.sync += [fetch.eq(psums), stages.eq(stages << 1 | fetched)]
         values: Any = pool.i.payload
         pair: Any = params.data
-        for i in range(PSUM_LANES):
-            m.submodules[f"lane_{i}"] = lane = Requantize(self.config)
+        lanes: list[Any] = [Requantize(self.config) for _ in range(PSUM_LANES)]
+        for i, lane in enumerate(lanes):
+            m.submodules[f"lane_{i}"] = lane
             m.d.comb += [
                 lane.enable.eq(advance),
                 lane.psum.eq(fetch[i]),
@@ -180,15 +182,34 @@ class Post(wiring.Component):
                 lane.high.eq(desc.high),
                 values[i].eq(lane.value),
             ]
+        whole: Any = 1  # the values of this cycle make a pair
+        if self.config.rounding == "single":
+            whole = self._build_sum(m, desc, lanes, values, stages[-1] & advance)
         m.d.comb += [
-            pool.i.valid.eq(stages[-1]),
-            advance.eq(~stages[-1] | pool.i.ready),
+            pool.i.valid.eq(stages[-1] & whole),
+            advance.eq(~stages[-1] | ~whole | pool.i.ready),
             pool.pool.eq(desc.pool),
             pool.clear.eq(self.desc.ready),
             self.word.payload.eq(pool.word.payload),
             self.word.valid.eq(pool.word.valid),
             pool.word.ready.eq(self.word.ready),
         ]
+
+    def _build_sum(self, m: Module, desc: Any, lanes: list[Any], values: Any, moves: Any) -> Any:
+        """Add the second lane's product in the first, and make pairs of what that lane gives."""
+        kept = Signal.like(lanes[0].value)
+        second = Signal()
+        with m.If(moves):
+            m.d.sync += [kept.eq(lanes[0].value), second.eq(~second)]
+        with m.If(self.desc.ready):
+            m.d.sync += second.eq(0)
+        with m.If(desc.sum):
+            m.d.comb += [
+                lanes[0].addend.eq(lanes[1].product),
+                values[0].eq(kept),
+                values[1].eq(lanes[0].value),
+            ]
+        return ~desc.sum | second
 
     def _control(
         self, m: Module, desc: Any, agu: Agu, params: ParamMemory, idle: Any, stages: Any

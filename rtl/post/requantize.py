@@ -22,17 +22,17 @@ KEEP_BITS = VALUE_BITS + 1
 def requantize_latency(config: Config) -> int:
     """Stages of `Requantize`.
 
-    Bias, (left shift), products, middle, sum, (high), coarse, fine, add, clamp; in brackets: those
-    of double rounding only.
+    Bias, (left shift), products, middle, product, (high) or [sum], coarse, fine, add, clamp; in
+    round brackets: those of double rounding only; in square ones: of single rounding only.
     """
-    return 10 if config.rounding == "double" else 8
+    return 10 if config.rounding == "double" else 9
 
 
 class Requantize(wiring.Component):
     """``clamp(zero_point + requantize(psum + bias))``, one a cycle, exact.
 
-    ``single``: ``(acc * M + 2^(n-1)) >> n``. ``double``: gemmlowp's saturating rounding doubling
-    high multiply, then the rounding divide by ``2^(n - 31)``, as TFLite's
+    ``single``: ``(acc * M + addend + 2^(n-1)) >> n``. ``double``: gemmlowp's saturating rounding
+    doubling high multiply, then the rounding divide by ``2^(n - 31)``, as TFLite's
     ``MultiplyByQuantizedMultiplier``; for ``n < 31`` acc is first shifted left by ``31 - n``.
     TFLite leaves an int32 overflow of acc or of that shift undefined; here both saturate.
 
@@ -49,6 +49,9 @@ class Requantize(wiring.Component):
         One sum and its channel's parameters (`shift` n in 1..62), together.
     zero_point, low, high : In(signed(10))
         Constant while anything is in the pipeline.
+    product : Out(signed), addend : In(signed)
+        Single rounding only. ``acc * M`` of the values that are at that stage, and what is added
+        to it: zero, or the `product` of another lane, which has the same `shift`.
     value : Out(signed(10))
         The result, from a register.
 
@@ -65,17 +68,20 @@ class Requantize(wiring.Component):
         self.psum_bits = config.psum_bits
         self.latency = requantize_latency(config)
         value = signed(VALUE_BITS)
-        super().__init__(
-            {
-                "enable": In(1),
-                "psum": In(signed(config.psum_bits)),
-                "param": In(Layouts(config).param),
-                "zero_point": In(value),
-                "low": In(value),
-                "high": In(value),
-                "value": Out(value),
-            }
-        )
+        acc_bits = max(config.psum_bits, BIAS_BITS) + 1
+        members: dict[str, Any] = {
+            "enable": In(1),
+            "psum": In(signed(config.psum_bits)),
+            "param": In(Layouts(config).param),
+            "zero_point": In(value),
+            "low": In(value),
+            "high": In(value),
+            "value": Out(value),
+        }
+        if not self.double:
+            members["product"] = Out(signed(acc_bits + MULTIPLIER_BITS))
+            members["addend"] = In(signed(acc_bits + MULTIPLIER_BITS))
+        super().__init__(members)
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -86,6 +92,10 @@ class Requantize(wiring.Component):
         if self.double:
             acc, multiplier, shift = self._shift_left(m, acc, multiplier, shift)
         product, shift = self._multiply(m, acc, multiplier, shift)
+        if not self.double:
+            m.d.comb += self.product.eq(product)
+            product = self._stage(m, "sum", product + self.addend)
+            shift = self._stage(m, "sum_shift", shift)
         y, low_bits, past, negative = self._round(m, product, shift)
 
         # The last bit of y is worth one half.
