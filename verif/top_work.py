@@ -99,7 +99,7 @@ def random_work(
         except RowmeshError as error:
             assert "fits" in str(error), error
             continue
-        if not compiled.unproved():
+        if compiled.layers and not compiled.unproved():
             return compiled, inputs
 
 
