@@ -41,11 +41,22 @@ class Records:
         c = self.config
         return bits_for(c.psum_depth + c.macs_per_pe * (c.max_run + 1))
 
-    @property
-    def column_fills_spad(self) -> bool:
-        """One column can be as long as the weight SPad, so that it ends where it starts."""
+    @cached_property
+    def ends(self) -> data.ArrayLayout:
+        """A word of the address SPad: ends of columns, each as wide as its share of the word."""
         c = self.config
-        return c.weight_data_depth <= -(-c.psum_depth // c.macs_per_pe)
+        share = c.weight_word_bits // c.weight_addrs_per_word
+        return data.ArrayLayout(share, c.weight_addrs_per_word)
+
+    @property
+    def slots(self) -> int:
+        """Words of a block's addresses."""
+        return -(-self.config.weight_addr_depth // self.config.weight_addrs_per_word)
+
+    @property
+    def slot_bits(self) -> int:
+        """Bits of the number of such a word."""
+        return bits_for(self.slots - 1)
 
     @property
     def product_bits(self) -> int:
@@ -72,14 +83,14 @@ class Records:
 
     @cached_property
     def column(self) -> data.StructLayout:
-        """An iact (if `hit`) with the ring addresses of its weight column."""
+        """An iact (if `hit`) with the ring address and the words of its weight column."""
         c = self.config
         return data.StructLayout(
             {
                 "hit": 1,
                 "value": c.iact_bits,
                 "start": bits_for(c.weight_data_depth - 1),
-                "end": bits_for(c.weight_data_depth - 1),
+                "count": c.weight_addr_bits,
                 "marker": self.marker,
             }
         )
