@@ -76,8 +76,8 @@ class RlcDecoder(wiring.Component):
         layout = rlc_word_layout()
         loaded: Any = layout(self.i.payload)
         active = Signal()
-        words = Signal(CHUNK_BITS)  # still to be completed
-        pairs: Any = Signal(layout["pairs"].shape)  # the next one at index 0
+        words = Signal(CHUNK_BITS, reset_less=True)  # still to be completed
+        pairs: Any = Signal(layout["pairs"].shape, reset_less=True)  # the next one at index 0
         left = Signal(range(RLC_PAIRS + 1))  # pairs in `pairs`
         final = Signal()  # no word follows in the chunk
         at = Signal(range(WORD_BYTES))  # next byte of `o.payload`, while it is not valid

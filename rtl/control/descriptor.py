@@ -107,10 +107,9 @@ class DescriptorBank(wiring.Component):
             with m.If(port.ready):
                 m.d.sync += valid.eq(0)
             with m.If(chosen[i]):
-                for k in range(-(-layout.size // row_bits)):
-                    part = slice(k * row_bits, min((k + 1) * row_bits, layout.size))
+                for k, low in enumerate(range(0, layout.size, row_bits)):
                     with m.If(row == k):
-                        m.d.sync += held[part].eq(read.data[i * row_bits :])
+                        m.d.sync += held[low : low + row_bits].eq(read.data[i * row_bits :])
                 with m.If(final):
                     m.d.sync += [valid.eq(1), self.waiting[i].eq(0)]
             with m.If(self.select[i] & self.go):

@@ -79,10 +79,12 @@ class WriteChannel(wiring.Component):
         beat_bits = self.lanes * (WORD_BITS + 1)  # words and one strobe a word
         m.submodules.beats = beats = fifo.SyncFIFOBuffered(width=beat_bits, depth=FIFO_BEATS)
         request: Any = self.request.payload
-        word = Signal(len(request.address) - WORD_SHIFT)  # where the next word goes
+        word = Signal(
+            len(request.address) - WORD_SHIFT, reset_less=True
+        )  # where the next word goes
         aligned_at = lane_bits + length_bits
-        left = Signal.like(request.words)
-        first = Signal(length_bits)  # beat of the address at which the burst began
+        left = Signal.like(request.words, reset_less=True)
+        first = Signal(length_bits, reset_less=True)  # beat of the address at which the burst began
         active = Signal()
         m.submodules.bursts = bursts = fifo.SyncFIFO(
             width=len(word) - lane_bits + length_bits, depth=BURSTS

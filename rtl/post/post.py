@@ -90,8 +90,8 @@ class Post(wiring.Component):
         m.submodules.agu = agu = Agu(
             loops,
             {
-                "psum": ("psum_stride", self.layouts.psum_address_bits),
-                "param": ("param_stride", self.layouts.param_address_bits),
+                "psum": ("psum_step", self.layouts.psum_address_bits),
+                "param": ("param_step", self.layouts.param_address_bits),
             },
         )
         desc: Any = Signal(self.layouts.post)
