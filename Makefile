@@ -4,6 +4,9 @@ CONFIG ?= demo
 SIM    ?= verilator
 SEED   ?= 1
 WAVES  ?=
+# Of `make soak`.
+N      ?= 5000
+EACH   ?= 250
 # Tests that `make sim` and `make test` run: a folder, a file, or a pytest name in quotes.
 TESTS  ?= tests
 VENV   ?= .venv
@@ -18,7 +21,7 @@ STAMP   := $(VENV)/.rowmesh-installed
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint rtl sim area bench clean
+.PHONY: help setup demo test lint rtl sim networks soak area bench clean
 
 help: ## list the targets
 	@echo "rowmesh: make <target> [CONFIG=$(CONFIG)] [SIM=$(SIM)] [SEED=$(SEED)] [WAVES=1] [TESTS=$(TESTS)]"
@@ -47,6 +50,12 @@ rtl: $(STAMP) ## write Verilog, register map and C header of CONFIG to build/rtl
 sim: $(STAMP) ## run the cocotb benches on SIM with SEED; WAVES=1 writes FST files
 	ROWMESH_SIM=$(SIM) ROWMESH_SEED=$(SEED) WAVES=$(WAVES) \
 		$(PYTHON) -m pytest -n $(JOBS) -rs -m cocotb $(TESTS)
+
+networks: $(STAMP) ## run real networks against their reference and on the RTL of two machines
+	$(PYTHON) -m rowmesh.verif.networks
+
+soak: $(STAMP) ## run N random networks on the RTL of random machines, EACH on one, from SEED on
+	$(PYTHON) -m rowmesh.verif.soak -n $(N) --each $(EACH) --seed $(SEED)
 
 area: $(STAMP) ## synthesize CONFIG and print its area by component
 	$(BIN)/rowmesh area --config $(CONFIG)

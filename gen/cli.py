@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from rowmesh.gen.cli_prune import add_prune
 from rowmesh.rtl.config import PRESETS, load_config
 
 __all__ = ["app", "main"]
@@ -42,7 +43,21 @@ class SimulatorName(enum.StrEnum):
 ConfigOption = Annotated[
     str, typer.Option("--config", metavar="C", help="Preset or TOML file: see `rowmesh config`.")
 ]
-ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="Network to compile.")]
+ModelArgument = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="Network: a TFLite or ONNX file.")
+]
+
+
+_RUN_HELP = """Run a network on inputs: golden model, cycle model, or the RTL.
+
+Inputs are in the model's own type and layout, images (of a streaming model: steps) along the
+first axis; y.npz holds the outputs by name. Your own int8 .tflite in three lines:
+
+\b
+  python -c "import numpy as n; n.save('x', n.zeros((1,96,96,3), n.int8))"
+  rowmesh compile model.tflite -o model.prog
+  rowmesh run model.tflite --input x.npy -o y.npz --backend rtl
+"""
 
 
 class _Settings:
@@ -104,23 +119,23 @@ def compile(
     out: Annotated[Path, typer.Option("-o", "--output", metavar="PROG", help="Program file.")],
     config: ConfigOption = "demo",
     calibration: Annotated[
-        Path | None, typer.Option(help="Inputs (.npy) to quantize a float network with.")
+        Path | None, typer.Option(help="Inputs (.npy, .npz) to quantize a float network with.")
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse layers whose psums are not proved to fit.")
     ] = False,
 ) -> None:
-    """Compile a network to a program of the accelerator."""
+    """Compile a network (int8 or float TFLite or ONNX) to a program of the accelerator."""
     checked = load_config(config)
     from rowmesh.gen.flow import compile_model
 
     compile_model(model, checked, out, calibration=calibration, strict=strict, progress=_progress)
 
 
-@app.command()
+@app.command(help=_RUN_HELP)
 def run(
     model: ModelArgument,
-    input: Annotated[Path, typer.Option("--input", metavar="X.npy", help="Inputs.")],
+    input: Annotated[Path, typer.Option("--input", metavar="X.npy", help="Inputs; .npz by name.")],
     out: Annotated[Path, typer.Option("-o", "--output", metavar="Y.npz", help="Outputs.")],
     config: ConfigOption = "demo",
     backend: Annotated[Backend, typer.Option(help="What runs it.")] = Backend.GOLDEN,
@@ -131,7 +146,7 @@ def run(
         bool, typer.Option("--all-layers", help="Write every layer's output too.")
     ] = False,
     calibration: Annotated[
-        Path | None, typer.Option(help="Inputs (.npy) to quantize a float network with.")
+        Path | None, typer.Option(help="Inputs (.npy, .npz) to quantize a float network with.")
     ] = None,
 ) -> None:
     """Run a network on inputs: golden model, cycle model, or the RTL."""
@@ -158,6 +173,9 @@ def area(config: ConfigOption = "demo") -> None:
     from rowmesh.synth.area import report
 
     report(checked)
+
+
+add_prune(app)
 
 
 def _progress(message: str) -> None:

@@ -3,14 +3,17 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rowmesh.gen.errors import RowmeshError
-from rowmesh.gen.graph import Graph, Node
-from rowmesh.gen.lower import Placement, lower_node, place_operators, stored_offset
+from rowmesh.gen.graph import Graph, Node, Op
+from rowmesh.gen.lower import lower_node, stored_offsets
 from rowmesh.gen.mapping import Mapping
+from rowmesh.gen.placement import Placement, place_operators
 from rowmesh.gen.program import Program
 from rowmesh.gen.schedule import LayerSchedule
 from rowmesh.gen.search import best_mapping
@@ -173,39 +176,50 @@ def pack_words(words: Sequence[int], bits: int) -> bytes:
     return packed + bytes(-len(packed) % WORD_BYTES)
 
 
-def _weights(mapping: Mapping, memory: _Memory) -> dict[tuple[int, int], Region]:
-    """Encode the weight stream of every position in the chain and every output slot."""
-    config = mapping.config
+def _weights(mapping: Mapping, memory: _Memory) -> dict[tuple[int, int, int], Region]:
+    """Encode the weight stream of every position in the chain, output slot and block slot."""
+    config, m0, cols = mapping.config, mapping.m0, mapping.output_cols
     bits = config.weight_word_bits if config.sparse else config.weight_dense_word_bits
-    out: dict[tuple[int, int], Region] = {}
-    for slot in range(mapping.output_slots):
-        for position in range(mapping.depth):
-            words: list[int] = []
-            blocks = 0
-            for group in range(mapping.groups):
-                for item in mapping.row_items(position):
-                    for column in range(mapping.output_cols):
-                        first = slot * mapping.slot_outputs + mapping.m0 * (
-                            group * mapping.output_cols + column
-                        )
-                        matrix = block_matrix(mapping, item, first)
-                        words += weight_block(matrix.tolist(), config, dense=not config.sparse)
-                        blocks += 1
-            content = pack_words(words, bits)
-            address = memory.place(content)
-            out[(position, slot)] = Region(address, len(content) // WORD_BYTES, blocks)
+    out: dict[tuple[int, int, int], Region] = {}
+    for key in np.ndindex(mapping.depth, mapping.output_slots, mapping.block_slots):
+        position, outputs, blocks = key
+        words: list[int] = []
+        count = 0
+        items = mapping.row_items(position)
+        for block in mapping.slot_blocks(blocks):
+            start = block * mapping.task.block_outputs + outputs * mapping.slot_outputs
+            for group, item, column in product(range(mapping.groups), items, range(cols)):
+                matrix = block_matrix(mapping, item, start + m0 * (group * cols + column))
+                words += weight_block(matrix.tolist(), config, dense=not config.sparse)
+                count += 1
+        content = pack_words(words, bits)
+        out[position, outputs, blocks] = Region(
+            memory.place(content), len(content) // WORD_BYTES, count
+        )
     return out
 
 
-def _params(mapping: Mapping) -> bytes:
-    """Bias, multiplier and shift of every padded output channel, two DRAM words each."""
-    task, count = mapping.task, mapping.padded_outputs
-    table = np.zeros((count, PARAM_WORDS), np.uint64)
+def _params(mapping: Mapping, memory: _Memory) -> dict[tuple[int, int], int]:
+    """Place the parameters of every output slot and block slot, in the order of its work."""
+    task = mapping.task
+    table = _param_table(mapping).reshape(
+        task.blocks, mapping.output_slots, mapping.slot_outputs, PARAM_WORDS
+    )
+    return {
+        (outputs, blocks): memory.place(table[list(mapping.slot_blocks(blocks)), outputs].tobytes())
+        for outputs, blocks in np.ndindex(mapping.output_slots, mapping.block_slots)
+    }
+
+
+def _param_table(mapping: Mapping) -> NDArray[np.uint64]:
+    """Bias, multiplier and shift of every psum of a position, padding too: two DRAM words each."""
+    task = mapping.task
+    table = np.zeros((task.blocks * task.block_outputs, PARAM_WORDS), np.uint64)
     bias = task.bias.astype(np.int32).view(np.uint32).astype(np.uint64)
     table[: task.outputs, 0] = bias | task.multiplier.astype(np.uint64) << np.uint64(32)
     table[:, 1] = 1
     table[: task.outputs, 1] = task.shift.astype(np.uint64)
-    return table.tobytes()
+    return table
 
 
 def _image_shape(graph: Graph, name: str) -> tuple[int, int, int]:
@@ -216,16 +230,15 @@ def _image_shape(graph: Graph, name: str) -> tuple[int, int, int]:
     return (1, 1, int(np.prod(shape[1:])))
 
 
-def _feature(graph: Graph, name: str) -> Feature:
+def _feature(graph: Graph, name: str, offset: int) -> Feature:
     height, width, channels = _image_shape(graph, name)
-    zero = graph.quant(name).zero_point
     return Feature(
         name=name,
         channels=channels,
         height=height,
         width=width,
-        offset=stored_offset(zero),
-        zero_point=zero,
+        offset=offset,
+        zero_point=graph.quant(name).zero_point,
     )
 
 
@@ -259,27 +272,34 @@ def compile_graph(
             f"iact_bits = {config.iact_bits}, weight_bits = {config.weight_bits}: "
             "int8 networks need 8"
         )
-    placements = place_operators(graph)
+    placements = place_operators(graph, config)
+    offsets = stored_offsets(graph)
     alias: dict[str, str] = {}  # tensor -> the tensor whose bytes it shares
     features: dict[str, Feature] = {}
 
     def feature(name: str) -> Feature:
         root = alias.get(name, name)
         if root not in features:
-            features[root] = _feature(graph, root)
+            features[root] = _feature(graph, root, offsets[root])
         return features[root]
 
     # Pass 1: tasks and mappings, which decide how tensors lie in memory.
     found: dict[str, tuple[Mapping, float, str]] = {}
-    for placed in placements:
+    for index, placed in enumerate(placements):
         node = placed.node
         if placed.where == "none":
             alias[node.outputs[0]] = alias.get(node.inputs[0], node.inputs[0])
         if placed.where != "accelerator" or placed.reason:
             continue
-        last = placed.pool or node
-        task = lower_node(graph, placed, feature(node.inputs[0]), feature(last.outputs[0]))
-        found[node.name] = best_mapping(config, task)
+        try:
+            found[node.name] = best_mapping(
+                config, lower_node(graph, placed, feature, config.rounding)
+            )
+        except RowmeshError as error:
+            if node.op in (Op.CONV, Op.FULLY_CONNECTED):
+                raise
+            placements[index] = Placement(node, "host", str(error))
+            continue
         mapping, cycles, limit = found[node.name]
         progress(f"{node.name}: {mapping.describe()}: {cycles:.0f} cycles predicted, limit {limit}")
 
@@ -306,14 +326,13 @@ def compile_graph(
         if node.name not in found:
             continue
         mapping, cycles, limit = found[node.name]
-        source = features[alias.get(node.inputs[0], node.inputs[0])]
-        last = placed.pool or node
-        task = lower_node(graph, placed, source, features[last.outputs[0]])
+        task = lower_node(graph, placed, feature, config.rounding)
         mapping = dataclasses.replace(mapping, task=task)
-        layer = CompiledLayer(mapping, cycles, limit, last.outputs)
-        weights = _weights(mapping, memory)
-        params = memory.place(_params(mapping))
-        schedule = LayerSchedule(mapping, LayerMemory(task.input, task.output, weights, params))
+        layer = CompiledLayer(mapping, cycles, limit, (placed.pool or node).outputs)
+        weights, params = _weights(mapping, memory), _params(mapping, memory)
+        schedule = LayerSchedule(
+            mapping, LayerMemory(task.input, task.output, task.second, weights, params)
+        )
         pending.append((layer, schedule))
     flush()
     return Compiled(
@@ -350,9 +369,9 @@ def _device_step(
     made: set[str] = set()
     inputs: dict[str, None] = {}
     for _, schedule in pending:
-        source = schedule.memory.input.name
-        if source not in made:
-            inputs[source] = None
+        for source in (schedule.memory.input, schedule.memory.second):
+            if source is not None and source.name not in made:
+                inputs[source.name] = None
         made.add(schedule.memory.output.name)
     return DeviceStep(
         layers=tuple(layer for layer, _ in pending),
@@ -376,6 +395,9 @@ def _choose_codec(features: dict[str, Feature], mappings: list[Mapping]) -> None
             task = mapping.task
             if name == task.output.name:
                 whole &= mapping.width == task.used_size[1]
+            if task.second is not None:
+                # The same walk reads both tensors.
+                whole &= name not in (task.input.name, task.second.name)
             if name == task.input.name:
                 # Not when the last columns are never read, nor as a flat input of another width.
                 reach = mapping.input_width(mapping.width) - task.pad[1]

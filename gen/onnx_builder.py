@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,18 +13,22 @@ from rowmesh.gen.graph import (
     Array,
     Attrs,
     Clamp,
+    ClampAttrs,
     Graph,
     Node,
     Op,
+    Quant,
     ReshapeAttrs,
     Tensor,
     TransposeAttrs,
 )
 
-__all__ = ["IMAGE_RANK", "Builder", "OnnxNode"]
+__all__ = ["IMAGE_RANK", "Builder", "Integers", "OnnxNode"]
 
 #: Axes of an image tensor.
 IMAGE_RANK = 4
+#: Operators that an activation function is fused into.
+_FUSING = (Op.CONV, Op.FULLY_CONNECTED, Op.MAX_POOL, Op.AVG_POOL, Op.ADD, Op.CLAMP)
 
 
 class OnnxNode:
@@ -76,6 +81,26 @@ class OnnxNode:
             raise self.error(f"unsupported attribute {unknown[0]!r}")
 
 
+@dataclass(frozen=True, eq=False)
+class Integers:
+    """What a dequantized constant was.
+
+    Parameters
+    ----------
+    values : ndarray of int64
+        The integers less their zero points.
+    scale : ndarray of float64
+        One, or one for every index of `axis`.
+    zero_point : int
+        As int8 stores it; 0 where there are several.
+    """
+
+    values: Array
+    scale: Array
+    axis: int
+    zero_point: int
+
+
 class Builder:
     """The graph under construction.
 
@@ -83,10 +108,13 @@ class Builder:
     ----------
     constants : dict of ndarray
         Constants of the model, by its own names.
+    integers : dict of Integers
+        Those that are dequantized.
     """
 
     def __init__(self, constants: Mapping[str, Array], uses: Counter[str]) -> None:
         self.constants = dict(constants)
+        self.integers: dict[str, Integers] = {}
         self._uses = uses
         self._alias: dict[str, str] = {}
         self.tensors: dict[str, Tensor] = {}
@@ -152,7 +180,7 @@ class Builder:
         """A transpose (or a reshape without `perm`) that the model does not have, made once."""
         name = f"{tensor.name}_{suffix}"
         if name not in self.tensors:
-            out = Tensor(name, shape, "float32")
+            out = replace(tensor, name=name, shape=shape, model_image=None)
             if perm is None:
                 self.emit(Op.RESHAPE, name, [tensor], out, ReshapeAttrs())
             else:
@@ -171,9 +199,40 @@ class Builder:
 
     def weight(self, name: str, data: Array) -> Tensor:
         """A constant tensor under a name that is free."""
+        name = self.free(name)
+        return Tensor(name, data.shape, "float32", data=np.ascontiguousarray(data, np.float32))
+
+    def quantized_weight(self, node: OnnxNode, index: int, data: Array, axis: int) -> Tensor:
+        """The weights or the bias that input `index` reads, with the scales they were stored in.
+
+        Parameters
+        ----------
+        data : ndarray
+            The constant, output channels first.
+        axis : int
+            The axis of the output channels in the model.
+        """
+        name = node.inputs[index]
+        tensor = self.weight(name, data)
+        found = self.integers.get(name)
+        if found is None:
+            return tensor
+        size = found.scale.size
+        if size > 1 and (size != data.shape[0] or found.axis % found.values.ndim != axis):
+            raise node.error(f"{name!r} has {size} scales along axis {found.axis}")
+        # float32 cannot hold every 32-bit bias.
+        exact = found.values * found.scale if found.values.ndim == 1 else tensor.data
+        return replace(tensor, quant=Quant(found.scale), data=exact)
+
+    def free(self, name: str) -> str:
+        """A name that no tensor has yet, made of `name`."""
         while name in self.tensors:
             name += "_"
-        return Tensor(name, data.shape, "float32", data=np.ascontiguousarray(data, np.float32))
+        return name
+
+    def set_quant(self, name: str, quant: Quant) -> None:
+        """Tell the quantization of a tensor, and of all that are the same values moved."""
+        self.tensors[name] = replace(self.tensors[name], quant=quant)
 
     def producer(self, tensor: Tensor) -> Node | None:
         """The node that a following operator can be fused into: `tensor` has no other reader."""
@@ -183,25 +242,30 @@ class Builder:
         """Let `node` write `output` in place of the tensor it wrote."""
         old = self.tensors.pop(node.outputs[0])
         del self.nodes[old.name]
-        self.tensors[output] = Tensor(output, old.shape, old.dtype, model_image=old.model_image)
+        self.tensors[output] = replace(old, name=output)
         self.nodes[output] = Node(node.op, node.name, node.inputs, (output,), node.attrs)
 
     def fuse_clamp(self, node: OnnxNode, tensor: Tensor, bounds: Clamp) -> None:
-        """Fuse an activation into the operator that makes `tensor`."""
+        """Fuse an activation into the operator that makes `tensor`, or add it behind."""
         producer = self.producer(tensor)
-        if producer is None or producer.op in (Op.RESHAPE, Op.TRANSPOSE):
-            raise node.error(f"cannot be fused into what makes {tensor.name!r}")
+        if producer is None or producer.op not in _FUSING:
+            out = replace(tensor, name=node.outputs[0])
+            self.emit(Op.CLAMP, node.name, [tensor], out, ClampAttrs(clamp=bounds))
+            return
         if producer.clamp is not None:
             low, high = producer.clamp
             bounds = (min(max(low, bounds[0]), bounds[1]), max(min(high, bounds[1]), bounds[0]))
         self._rename(producer.with_clamp(bounds), node.outputs[0])
 
-    def fuse_bias(self, node: OnnxNode, tensor: Tensor, bias: Array, name: str) -> None:
-        """Fuse the addition of a constant into the Conv or Gemm that makes `tensor`."""
+    def takes_bias(self, tensor: Tensor) -> bool:
+        """Whether a bias can be fused into what makes `tensor`."""
         producer = self.producer(tensor)
         fits = producer is not None and producer.op in (Op.CONV, Op.FULLY_CONNECTED)
-        if producer is None or not fits or producer.clamp is not None:
-            raise node.error(f"adding the constant {name!r} needs a Conv or Gemm before it")
+        return fits and producer is not None and producer.clamp is None
+
+    def fuse_bias(self, node: OnnxNode, tensor: Tensor, bias: Array, name: str) -> None:
+        """Fuse the addition of a constant into the Conv or Gemm that makes `tensor`."""
+        producer = self.nodes[tensor.name]
         channels = tensor.shape[-1]
         ndim = len(tensor.shape)
         per_channel = (1, channels, 1, 1) if ndim == IMAGE_RANK else (1, channels)

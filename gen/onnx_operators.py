@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,18 +13,23 @@ from rowmesh.gen.graph import (
     FcAttrs,
     Op,
     PoolAttrs,
+    Quant,
     ReshapeAttrs,
+    SoftmaxAttrs,
     Tensor,
 )
 from rowmesh.gen.onnx_builder import IMAGE_RANK, Builder, OnnxNode
 from rowmesh.gen.onnx_folding import reshaped
+from rowmesh.gen.onnx_moves import MOVES
+from rowmesh.gen.onnx_quantized import dequantize, quantize
+from rowmesh.gen.shapes import broadcasts_to, output_size, same_pads
 
 __all__ = ["HANDLERS"]
 
 
-def _image_tensor(name: str, shape: tuple[int, int, int, int]) -> Tensor:
-    n, h, w, c = shape
-    return Tensor(name, (n, h, w, c), "float32", model_image=(h, w, c))
+def _image_tensor(name: str, x: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
+    """An image of the type of `x`."""
+    return replace(x, name=name, shape=shape, model_image=shape[1:])
 
 
 def _spatial(
@@ -36,26 +42,25 @@ def _spatial(
     """Padding (top, bottom, left, right) and output size of a sliding window."""
     auto = node.take("auto_pad", "NOTSET")
     explicit = [int(pad) for pad in node.take("pads", [0, 0, 0, 0])]
-    span = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    pads = (0, 0, 0, 0)
     if auto in ("SAME_UPPER", "SAME_LOWER"):
-        pads = []
-        for axis in range(2):
-            out = math.ceil(size[axis] / strides[axis])
-            total = max(0, (out - 1) * strides[axis] + span[axis] - size[axis])
-            small, large = total // 2, total - total // 2
-            pads += [small, large] if auto == "SAME_UPPER" else [large, small]
+        pads = same_pads(size, kernel, strides, dilations)
+        if auto == "SAME_LOWER":
+            pads = (pads[1], pads[0], pads[3], pads[2])
     elif auto in ("NOTSET", "VALID"):
         if len(explicit) != IMAGE_RANK or min(explicit) < 0:
             raise node.error(f"unsupported pads = {explicit}")
-        top, left, bottom, right = explicit if auto == "NOTSET" else [0, 0, 0, 0]
-        pads = [top, bottom, left, right]
+        if auto == "NOTSET":
+            top, left, bottom, right = explicit
+            pads = (top, bottom, left, right)
     else:
         raise node.error(f"unsupported attribute auto_pad = {auto!r}")
-    padded = (size[0] + pads[0] + pads[1], size[1] + pads[2] + pads[3])
-    if padded[0] < span[0] or padded[1] < span[1]:
-        raise node.error(f"the window {tuple(span)} is larger than the padded input {padded}")
-    out_size = ((padded[0] - span[0]) // strides[0] + 1, (padded[1] - span[1]) // strides[1] + 1)
-    return (pads[0], pads[1], pads[2], pads[3]), out_size
+    out = output_size(size, kernel, strides, pads, dilations)
+    if min(out) < 1:
+        span = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
+        padded = (size[0] + pads[0] + pads[1], size[1] + pads[2] + pads[3])
+        raise node.error(f"the window {span} is larger than the padded input {padded}")
+    return pads, out
 
 
 def _conv(builder: Builder, node: OnnxNode) -> None:
@@ -73,13 +78,15 @@ def _conv(builder: Builder, node: OnnxNode) -> None:
         raise node.error(f"kernel_shape does not fit the weights {weights.shape}")
     strides, dilations = node.pair("strides", 1), node.pair("dilations", 1)
     pads, (e, f) = _spatial(node, (h, w), (r, s), strides, dilations)
-    tensors = [x, builder.weight(node.inputs[1], weights.transpose(0, 2, 3, 1))]
+    tensors = [x, builder.quantized_weight(node, 1, weights.transpose(0, 2, 3, 1), 0)]
     if bias is not None:
         if bias.shape != (m,):
             raise node.error(f"bias of shape {bias.shape} for {m} output channels")
-        tensors.append(builder.weight(node.inputs[2], bias))
+        tensors.append(builder.quantized_weight(node, 2, bias, 0))
     attrs = ConvAttrs(strides=strides, pads=pads, dilations=dilations, groups=groups)
-    builder.emit(Op.CONV, node.name, tensors, _image_tensor(node.outputs[0], (n, e, f, m)), attrs)
+    builder.emit(
+        Op.CONV, node.name, tensors, _image_tensor(node.outputs[0], x, (n, e, f, m)), attrs
+    )
 
 
 def _pool(builder: Builder, node: OnnxNode) -> None:
@@ -99,11 +106,13 @@ def _pool(builder: Builder, node: OnnxNode) -> None:
     pads, (e, f) = _spatial(node, (h, w), kernel, strides, (1, 1))
     op = Op.MAX_POOL if node.op == "MaxPool" else Op.AVG_POOL
     attrs = PoolAttrs(kernel=kernel, strides=strides, pads=pads, count_include_pad=include)
-    builder.emit(op, node.name, [x], _image_tensor(node.outputs[0], (n, e, f, c)), attrs)
+    builder.emit(op, node.name, [x], _image_tensor(node.outputs[0], x, (n, e, f, c)), attrs)
 
 
-def _dense(builder: Builder, node: OnnxNode, columns: Array, bias: Array | None) -> None:
-    """A fully connected layer; `columns` is [C, M] in the model's order."""
+def _dense(
+    builder: Builder, node: OnnxNode, columns: Array, bias: Array | None, axis: int = 1
+) -> None:
+    """A fully connected layer; `columns` is [C, M], and `axis` the one of M in the model."""
     x = builder.activation(node, 0)
     if len(x.shape) != 2 or columns.ndim != 2 or x.shape[1] != columns.shape[0]:
         raise node.error(f"shapes {x.shape} and {columns.shape} do not fit a matrix product")
@@ -112,13 +121,16 @@ def _dense(builder: Builder, node: OnnxNode, columns: Array, bias: Array | None)
     if x.model_image is not None:
         h, w, c = x.model_image
         weights = weights.reshape(m, c, h, w).transpose(0, 2, 3, 1).reshape(m, -1)
-    tensors = [x, builder.weight(node.inputs[1], weights)]
+    tensors = [x, builder.quantized_weight(node, 1, weights, axis)]
     if bias is not None:
         try:
             row = np.broadcast_to(bias, (1, m)).reshape(m)
         except ValueError:
             raise node.error(f"bias of shape {bias.shape} for {m} outputs") from None
-        tensors.append(builder.weight(node.inputs[2], row))
+        exact = bias.shape == (m,)
+        tensors.append(
+            builder.quantized_weight(node, 2, row, 0) if exact else builder.weight("bias", row)
+        )
     out = Tensor(node.outputs[0], (x.shape[0], m), "float32")
     builder.emit(Op.FULLY_CONNECTED, node.name, tensors, out, FcAttrs())
 
@@ -128,8 +140,14 @@ def _gemm(builder: Builder, node: OnnxNode) -> None:
     weights = builder.constant(node, 1) * np.float32(node.take("alpha", 1.0))
     bias = builder.optional_constant(node, 2)
     beta = np.float32(node.take("beta", 1.0))
-    columns = weights.T if node.take("transB", 0) else weights
-    _dense(builder, node, columns, None if bias is None else bias * beta)
+    transposed = bool(node.take("transB", 0))
+    columns = weights.T if transposed else weights
+    for name, factor in zip(node.inputs[1:], (node.take("alpha", 1.0), beta), strict=False):
+        found = builder.integers.get(name)
+        if found is not None and factor != 1:
+            builder.integers[name] = replace(found, scale=found.scale * float(factor))
+    scaled = None if bias is None else bias * beta
+    _dense(builder, node, columns, scaled, 0 if transposed else 1)
 
 
 def _matmul(builder: Builder, node: OnnxNode) -> None:
@@ -156,16 +174,38 @@ def _add(builder: Builder, node: OnnxNode) -> None:
     if any(constant):
         index = constant.index(True)
         name = node.inputs[index]
-        bias = builder.constants[name]
-        builder.fuse_bias(node, builder.activation(node, 1 - index), bias, name)
+        x = builder.activation(node, 1 - index)
+        if not builder.takes_bias(x):
+            _add_constant(builder, node, x, index)
+            return
+        builder.fuse_bias(node, x, builder.constants[name], name)
         return
     a, b = builder.activation(node, 0), builder.activation(node, 1)
     if a.model_image != b.model_image:
         a, b = builder.plain(a), builder.plain(b)
     if a.shape != b.shape:
         raise node.error(f"shapes {a.shape} and {b.shape}: unsupported broadcast")
-    out = Tensor(node.outputs[0], a.shape, "float32", model_image=a.model_image)
-    builder.emit(Op.ADD, node.name, [a, b], out, AddAttrs())
+    builder.emit(Op.ADD, node.name, [a, b], replace(a, name=node.outputs[0]), AddAttrs())
+
+
+def _add_constant(builder: Builder, node: OnnxNode, x: Tensor, index: int) -> None:
+    """An addition of a constant that is no bias."""
+    name, shape = node.inputs[index], x.model_shape
+    values = builder.constants[name]
+    if x.model_image is not None and len(x.shape) != IMAGE_RANK:
+        x = builder.plain(x)
+    if not broadcasts_to((values.shape, shape), shape):
+        raise node.error(f"constant {name!r} of shape {values.shape} does not fit {shape}")
+    wide = values.reshape((1,) * (len(shape) - values.ndim) + values.shape)
+    if x.model_image is not None:
+        wide = wide.transpose(0, 2, 3, 1)
+    tensor = builder.weight(name, wide)
+    found = builder.integers.get(name)
+    if found is not None:
+        if found.scale.size > 1:
+            raise node.error(f"constant {name!r} has {found.scale.size} scales: one is needed")
+        tensor = replace(tensor, quant=Quant(found.scale, found.zero_point))
+    builder.emit(Op.ADD, node.name, [x, tensor], replace(x, name=node.outputs[0]), AddAttrs())
 
 
 def _reshape_to(builder: Builder, node: OnnxNode, x: Tensor, shape: tuple[int, ...]) -> None:
@@ -178,31 +218,84 @@ def _reshape_to(builder: Builder, node: OnnxNode, x: Tensor, shape: tuple[int, .
             image = None if trivial else x.model_image
         else:
             x = builder.plain(x)
-    out = Tensor(node.outputs[0], shape, "float32", model_image=image)
+    out = replace(x, name=node.outputs[0], shape=shape, model_image=image)
     builder.emit(Op.RESHAPE, node.name, [x], out, ReshapeAttrs())
-
-
-def _model_shape(x: Tensor) -> tuple[int, ...]:
-    if x.model_image is None or len(x.shape) != IMAGE_RANK:
-        return x.shape
-    n, h, w, c = x.shape
-    return (n, c, h, w)
 
 
 def _reshape(builder: Builder, node: OnnxNode) -> None:
     x = builder.activation(node, 0)
-    shape = reshaped(node, _model_shape(x), builder.constant(node, 1))
+    shape = reshaped(node, x.model_shape, builder.constant(node, 1))
     _reshape_to(builder, node, x, shape)
 
 
 def _flatten(builder: Builder, node: OnnxNode) -> None:
     x = builder.activation(node, 0)
-    shape = _model_shape(x)
+    shape = x.model_shape
     axis = int(node.take("axis", 1))
     if not -len(shape) <= axis <= len(shape):
         raise node.error(f"unsupported attribute axis = {axis}")
     axis = axis + len(shape) if axis < 0 else axis
     _reshape_to(builder, node, x, (math.prod(shape[:axis]), math.prod(shape[axis:])))
+
+
+def _axes(builder: Builder, node: OnnxNode, rank: int) -> list[int]:
+    """Axes as an attribute or as the second input."""
+    given = builder.optional_constant(node, 1)
+    axes = node.take("axes", None) if given is None else given.reshape(-1).tolist()
+    if axes is None:
+        raise node.error("axes are missing")
+    return sorted(int(axis) % rank for axis in axes)
+
+
+def _squeeze(builder: Builder, node: OnnxNode) -> None:
+    x = builder.activation(node, 0)
+    old = x.model_shape
+    axes = _axes(builder, node, len(old))
+    if any(old[axis] != 1 for axis in axes):
+        raise node.error(f"axes {axes} of {old} are not 1")
+    _reshape_to(builder, node, x, tuple(n for i, n in enumerate(old) if i not in axes))
+
+
+def _unsqueeze(builder: Builder, node: OnnxNode) -> None:
+    x = builder.activation(node, 0)
+    shape = list(x.model_shape)
+    for axis in _axes(builder, node, len(shape) + 1):
+        shape.insert(axis, 1)
+    _reshape_to(builder, node, x, tuple(shape))
+
+
+def _reduce_mean(builder: Builder, node: OnnxNode) -> None:
+    x = builder.image(node, builder.activation(node, 0))
+    axes = _axes(builder, node, IMAGE_RANK)
+    node.require("noop_with_empty_axes", 0)
+    if axes != [2, 3]:
+        raise node.error(f"unsupported axes {axes}: only height and width are")
+    keep = bool(node.take("keepdims", 1))
+    n, h, w, c = x.shape
+    name = node.outputs[0] if keep else builder.free(f"{node.outputs[0]}_image")
+    made = _image_tensor(name, x, (n, 1, 1, c))
+    builder.emit(Op.AVG_POOL, node.name, [x], made, PoolAttrs(kernel=(h, w), strides=(h, w)))
+    if not keep:
+        out = replace(made, name=node.outputs[0], shape=(n, c), model_image=None)
+        builder.emit(Op.RESHAPE, f"{node.name}_reshape", [made], out, ReshapeAttrs())
+
+
+def _softmax(builder: Builder, node: OnnxNode) -> None:
+    x = builder.activation(node, 0)
+    rank = len(x.shape)
+    axis = int(node.take("axis", -1)) % rank
+    if x.model_image is not None and rank == IMAGE_RANK and axis == 1:
+        axis = rank - 1
+    elif x.model_image is not None:
+        x = builder.plain(x)
+    if axis != rank - 1:
+        raise node.error(f"unsupported attribute axis = {axis}: only the last is")
+    builder.emit(Op.SOFTMAX, node.name, [x], replace(x, name=node.outputs[0]), SoftmaxAttrs())
+
+
+def _sigmoid(builder: Builder, node: OnnxNode) -> None:
+    x = builder.activation(node, 0)
+    builder.emit(Op.LOGISTIC, node.name, [x], replace(x, name=node.outputs[0]), ReshapeAttrs())
 
 
 def _identity(builder: Builder, node: OnnxNode) -> None:
@@ -212,10 +305,12 @@ def _identity(builder: Builder, node: OnnxNode) -> None:
 
 
 HANDLERS: dict[str, Callable[[Builder, OnnxNode], None]] = {
+    **MOVES,
     "Add": _add,
     "AveragePool": _pool,
     "Clip": _clip,
     "Conv": _conv,
+    "DequantizeLinear": dequantize,
     "Dropout": _identity,
     "Flatten": _flatten,
     "Gemm": _gemm,
@@ -223,6 +318,12 @@ HANDLERS: dict[str, Callable[[Builder, OnnxNode], None]] = {
     "Identity": _identity,
     "MatMul": _matmul,
     "MaxPool": _pool,
+    "QuantizeLinear": quantize,
+    "ReduceMean": _reduce_mean,
     "Relu": _relu,
     "Reshape": _reshape,
+    "Sigmoid": _sigmoid,
+    "Softmax": _softmax,
+    "Squeeze": _squeeze,
+    "Unsqueeze": _unsqueeze,
 }

@@ -1,70 +1,31 @@
-"""Post-training int8 quantization, and the integer multipliers that stand for real scales.
+"""The integer multipliers and shifts of every operator that requantizes.
 
-Weights are symmetric int8 per output channel, activations asymmetric int8 per tensor from the
-range that the calibration data reach (zero included), biases int32 with scale ``s_x * s_w``.
-After a ReLU the zero point is exactly -128, so that zero activations are real zeros.
+`quantize_graph` and `quantized_clamp` of `rowmesh.gen.post_training` are exported here too.
 """
 
 import dataclasses
 import math
-from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rowmesh.gen.errors import RowmeshError
-from rowmesh.gen.graph import (
-    Array,
-    Clamp,
-    Graph,
-    Node,
-    Op,
-    Quant,
-    Tensor,
-)
-from rowmesh.sim_models.golden_float import float_run
+from rowmesh.gen.fixed_point import MAX_SHIFT, quantize_multiplier
+from rowmesh.gen.graph import Graph, Node, Numerics, PoolAttrs
+from rowmesh.gen.post_training import quantize_graph, quantized_clamp
+from rowmesh.sim_models import golden_rules as rules
+from rowmesh.sim_models.golden_ops import requant, window_counts
 
-__all__ = ["MAX_SHIFT", "quantize_graph", "quantize_multiplier", "requant_parameters"]
-
-#: Largest shift of a requantization (a 6-bit field; 1 is the smallest).
-MAX_SHIFT = 62
-#: Largest |bias| that is aimed at: dead channels get a larger weight scale instead.
-_BIAS_LIMIT = 1 << 30
-_SHARING = (Op.MAX_POOL, Op.AVG_POOL, Op.RESHAPE, Op.TRANSPOSE)
-
-
-def quantize_multiplier(scale: float) -> tuple[int, int]:
-    """The integer (M, n) that stands for a real scale: ``scale ~ M * 2**-n``.
-
-    M is a 31-bit unsigned integer in [2**30, 2**31) and n in 1..`MAX_SHIFT`. Single rounding is
-    ``(acc*M + 2**(n-1)) >> n``; gemmlowp's double rounding uses the same M as its Q31 multiplier
-    and the exponent ``31 - n`` (left shift when positive, else right). A scale below 2**-32 gives
-    (0, `MAX_SHIFT`): it takes every 32-bit sum to exactly 0, as the rounded product would.
-
-    Parameters
-    ----------
-    scale : float
-        ``s_x * s_w / s_y``.
-
-    Returns
-    -------
-    multiplier, shift : int
-
-    Raises
-    ------
-    RowmeshError
-        The scale is not positive and finite, or is 2**30 or more.
-    """
-    if not (math.isfinite(scale) and scale > 0):
-        raise RowmeshError(f"requantization scale {scale}: must be finite and positive")
-    fraction, exponent = math.frexp(scale)
-    multiplier = math.floor(fraction * (1 << 31) + 0.5)
-    if multiplier == 1 << 31:
-        multiplier, exponent = 1 << 30, exponent + 1
-    shift = 31 - exponent
-    if shift < 1:
-        raise RowmeshError(f"requantization scale {scale}: must be below 2**30")
-    return (multiplier, shift) if shift <= MAX_SHIFT else (0, MAX_SHIFT)
+__all__ = [
+    "MAX_SHIFT",
+    "PoolParameters",
+    "add_parameters",
+    "pool_parameters",
+    "quantize_graph",
+    "quantize_multiplier",
+    "quantized_clamp",
+    "requant_parameters",
+]
 
 
 def requant_parameters(graph: Graph, node: Node) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -91,108 +52,157 @@ def requant_parameters(graph: Graph, node: Node) -> tuple[NDArray[np.int64], NDA
     return np.array(multiplier, np.int64), np.array(shift, np.int64)
 
 
-def quantize_graph(graph: Graph, calibration: Mapping[str, Array]) -> Graph:
-    """Quantize a float graph to int8.
+#: Bits of the multipliers that stand for the rule of ONNX Runtime's addition.
+_ADD_BITS = 29
+#: How far a multiplier may go from the rounded scale to give the values of a rule.
+_ADD_SEARCH, _POOL_SEARCH = 48, 2048
+#: Steps of the output from a half within which float32 may round the other way.
+_NEAR = 2.0**-12
+
+
+def add_parameters(
+    graph: Graph, node: Node, rounding: str = "single"
+) -> tuple[tuple[int, int], int] | None:
+    """The integers with which an addition is exact.
+
+    ``clamp(zo + ((Ma*(a - za) + Mb*(b - zb) + 2**(n-1)) >> n))`` equals the golden model for every
+    pair of int8 values.
 
     Parameters
     ----------
     graph : Graph
-        Float graph.
-    calibration : mapping of ndarray
-        For every graph input, samples [N, ...] in the graph's layout (`Graph.from_model`).
+    node : Node
+        An addition; its second operand may be a constant.
+    rounding : str
+        Rounding of the configuration.
 
     Returns
     -------
-    Graph
-        Same nodes and tensor names; every tensor is int8 (biases int32) with a `Quant`, and every
-        clamp is in the quantized domain.
-
-    Raises
-    ------
-    RowmeshError
-        Calibration data missing, empty, of a wrong shape or not finite, or weights that are not
-        finite; names the tensor.
+    (Ma, Mb), n : tuple
+        Multipliers of 31 unsigned bits at most, and the shift, 1 to `MAX_SHIFT`; or None where
+        there are none, and the addition runs on the host: TFLite's reference kernels round
+        twice, XNNPACK refuses scales too far apart, ONNX Runtime rounds halves to even.
     """
-    _check_calibration(graph, calibration)
-    values = float_run(graph, calibration)
-    quants = {name: _range_quant(name, values[name]) for name in graph.inputs}
-    tensors = {
-        name: dataclasses.replace(graph.tensors[name], dtype="int8", quant=quants[name])
-        for name in graph.inputs
-    }
-    nodes = []
-    for node in graph.nodes:
-        (out,) = node.outputs
-        shared = node.op in _SHARING
-        quants[out] = quants[node.inputs[0]] if shared else _range_quant(out, values[out])
-        tensors[out] = dataclasses.replace(graph.tensors[out], dtype="int8", quant=quants[out])
-        if node.op in (Op.CONV, Op.FULLY_CONNECTED):
-            tensors.update(_weights(graph, node, quants[node.inputs[0]]))
-        nodes.append(node.with_clamp(_quantized_clamp(node.clamp, quants[out])))
-    return Graph(graph.name, tensors, tuple(nodes), graph.inputs, graph.outputs)
+    first_in, second_in = (graph.tensors[name] for name in node.inputs)
+    a, b, out = first_in.model_quant, second_in.model_quant, graph.tensors[node.outputs[0]]
+    quants = (a, b, out.model_quant)
+    ratios = [float(ratio) for ratio in rules.add_ratios(quants)]
+    if graph.numerics is Numerics.TFLITE:
+        if rounding != "single" or not rules.xnnpack_add_fits(quants):
+            return None
+        # XNNPACK's own definition: 21 bits for the larger multiplier.
+        shift = 20 - (math.frexp(max(ratios))[1] - 1)
+        return (round(math.ldexp(ratios[0], shift)), round(math.ldexp(ratios[1], shift))), shift
+    shift = min(MAX_SHIFT, _ADD_BITS - math.frexp(max(ratios))[1])
+    if shift < 1:
+        return None
+    grid = np.arange(-128, 128)
+    left = grid.repeat(256) + first_in.model_offset
+    right = np.tile(grid, 256) + second_in.model_offset
+    lowest = -128 + out.model_offset
+    wanted = rules.add(left, right, quants, graph.numerics, rounding)
+    # Only pairs near a half can round the other way for another multiplier.
+    u, v = left - a.zero_point, right - b.zero_point
+    real = u * ratios[0] + v * ratios[1]
+    fraction = np.abs(real - np.floor(real) - 0.5)
+    limits = (wanted >= lowest) & (wanted <= lowest + 255)
+    near = limits & (fraction < _NEAR * max(1.0, *ratios))
+    u, v = u[near], v[near]
+    target = (wanted[near] - quants[2].zero_point).reshape(-1, 1)
+    first, second = (round(math.ldexp(ratio, shift)) for ratio in ratios)
+    span = np.arange(-_ADD_SEARCH, _ADD_SEARCH + 1)
+    order = span[np.argsort(np.abs(span), kind="stable")]
+    half = 1 << (shift - 1)
+    for step in order:
+        totals = u[:, None] * (first + step) + v[:, None] * (second + order)[None, :]
+        good = np.all((totals + half) >> shift == target, axis=0)
+        if good.any():
+            pair = (int(first + step), int(second + order[good.argmax()]))
+            total = (left - a.zero_point) * pair[0] + (right - b.zero_point) * pair[1]
+            made = ((total + half) >> shift) + quants[2].zero_point
+            ends = (lowest, lowest + 255)
+            if min(pair) >= 0 and np.array_equal(made.clip(*ends), wanted.clip(*ends)):
+                return pair, shift
+    return None
 
 
-def _check_calibration(graph: Graph, calibration: Mapping[str, Array]) -> None:
-    for name in graph.inputs:
-        shape = graph.tensors[name].shape
-        if name not in calibration:
-            raise RowmeshError(f"no calibration data for input {name!r}")
-        data = np.asarray(calibration[name])
-        if data.size == 0:
-            raise RowmeshError(f"calibration data for input {name!r} are empty")
-        if data.ndim != len(shape) or data.shape[1:] != shape[1:] or data.shape[0] % shape[0]:
-            raise RowmeshError(
-                f"calibration data for input {name!r} have shape {data.shape}, not {shape}"
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PoolParameters:
+    """An average in integers: ``clamp(add + requant(sum(q - subtract), multiplier, shift))``.
+
+    Parameters
+    ----------
+    multiplier, shift : int
+        31 unsigned bits, and 1 to `MAX_SHIFT`.
+    subtract : int
+        What is taken from every value before it is summed; padding counts as this value.
+    add : int
+        Offset of the output.
+    """
+
+    multiplier: int
+    shift: int
+    subtract: int
+    add: int
+
+
+def pool_parameters(graph: Graph, node: Node, rounding: str = "single") -> PoolParameters | None:
+    """The integers with which an average pooling (or mean) is exact.
+
+    They are checked for every sum that there can be.
+
+    Returns
+    -------
+    PoolParameters or None
+        None where the windows do not all hold the same number of values (padding is not
+        counted), or where the reference rounds halves in a way that no multiplier gives: the
+        average then runs on the host.
+    """
+    attrs = node.attrs_as(PoolAttrs)
+    source, target = graph.quant(node.inputs[0]), graph.quant(node.outputs[0])
+    height, width = graph.tensors[node.inputs[0]].shape[1:3]
+    counts = np.unique(window_counts((height, width), attrs))
+    if len(counts) > 1:
+        return None
+    count = int(counts[0])
+    rule = rules.average_rule(attrs, (height, width), graph.numerics, rounding)
+    sums = np.arange(-128 * count, 127 * count + 1, dtype=np.int64)
+    exact = float(source.scale[0]) / float(target.scale[0]) / count
+    if rule is rules.AverageRule.ONNX_WINDOWS:
+        # Its float32 sums depend on their order: no half may be near enough to tell.
+        real = (sums - count * source.zero_point) * exact
+        inside = np.abs(real + target.zero_point) < 129
+        fraction = np.abs(real - np.floor(real) - 0.5)[inside]
+        if fraction.min(initial=1.0) < 2.0**-15 * max(1.0, count * exact):
+            return None
+        wanted = np.rint(real).astype(np.int64) + target.zero_point
+    else:
+        wanted = rules.average_of_sums(sums, np.array(count), source, target, rule)
+    # A multiplier just above 1/count takes halves away from zero, as TFLite's raw average does.
+    shift = 30 if count == 1 else 31
+    tries = [PoolParameters(multiplier=(1 << shift) // count + 1, shift=shift, subtract=0, add=0)]
+    if attrs.count_include_pad and any(attrs.pads):
+        tries = []
+    centered = sums - count * source.zero_point
+    # Only sums near a half can round the other way for another multiplier.
+    fraction = np.abs(centered * exact - np.floor(centered * exact) - 0.5)
+    near = (fraction < _NEAR * max(1.0, exact)) & (np.abs(wanted) <= 128)
+    multiplier, shift = quantize_multiplier(exact)
+    # Double rounding also depends on the shift, and TFLite's MEAN may use one less.
+    for middle, n in ((multiplier, shift), (multiplier // 2, shift - 1)):
+        steps = middle + np.arange(-_POOL_SEARCH, _POOL_SEARCH + 1)
+        made = requant(centered[near][:, None], steps, np.array(n), rounding) + target.zero_point
+        good = np.all(made == wanted[near][:, None], axis=0) & (steps > 0) & (steps < 1 << 31)
+        if good.any():
+            chosen = int(steps[good][np.abs(steps[good] - middle).argmin()])
+            tries.append(
+                PoolParameters(
+                    multiplier=chosen, shift=n, subtract=source.zero_point, add=target.zero_point
+                )
             )
-        if data.dtype.kind not in "fiu" or not np.all(np.isfinite(data)):
-            raise RowmeshError(f"calibration data for input {name!r} hold NaN or infinity")
-
-
-def _range_quant(name: str, values: Array) -> Quant:
-    """Asymmetric int8 quantization of the range of `values`, zero included."""
-    low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise RowmeshError(f"tensor {name!r} is not finite on the calibration data")
-    scale = (high - low) / 255 if high > low else 1.0
-    zero_point = round(-128 - low / scale)
-    return Quant(np.array([scale]), max(-128, min(127, zero_point)))
-
-
-def _weights(graph: Graph, node: Node, x: Quant) -> dict[str, Tensor]:
-    """Quantized weights and bias of one node."""
-    names = node.inputs[1:]
-    arrays = [graph.constant(name).astype(np.float64) for name in names]
-    for name, array in zip(names, arrays, strict=True):
-        if not np.all(np.isfinite(array)):
-            raise RowmeshError(f"{node.op} {node.name!r}: {name!r} holds NaN or infinity")
-    weights = arrays[0]
-    flat = weights.reshape(weights.shape[0], -1)
-    scale = np.abs(flat).max(axis=1, initial=0) / 127
-    if len(arrays) > 1:
-        scale = np.maximum(scale, np.abs(arrays[1]) / (x.scale[0] * _BIAS_LIMIT))
-    scale = np.where(scale > 0, scale, 1.0)
-    steps = np.rint(weights / scale.reshape(-1, *[1] * (weights.ndim - 1)))
-    data = np.clip(steps, -127, 127).astype(np.int8)
-    tensors = {
-        names[0]: dataclasses.replace(
-            graph.tensors[names[0]], dtype="int8", quant=Quant(scale), data=data
-        )
-    }
-    if len(arrays) > 1:
-        quant = Quant(scale * x.scale[0])
-        bias = np.rint(arrays[1] / quant.scale).astype(np.int32)
-        tensors[names[1]] = dataclasses.replace(
-            graph.tensors[names[1]], dtype="int32", quant=quant, data=bias
-        )
-    return tensors
-
-
-def _quantized_clamp(bounds: Clamp | None, quant: Quant) -> Clamp:
-    """Real bounds in the quantized domain."""
-    if bounds is None:
-        return (-128, 127)
-    low, high = (
-        float(quant.quantize(np.array(b))) if math.isfinite(b) else math.copysign(128, b)
-        for b in bounds
-    )
-    return (int(max(low, -128)), int(min(high, 127)))
+    for found in tries:
+        acc = sums - count * found.subtract
+        values = requant(acc, np.array(found.multiplier), np.array(found.shift), rounding)
+        if np.array_equal((values + found.add).clip(-128, 127), wanted.clip(-128, 127)):
+            return found
+    return None

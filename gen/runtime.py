@@ -12,7 +12,7 @@ from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.graph import Array
 from rowmesh.gen.tensors import Feature
 from rowmesh.rtl.layouts import Fault
-from rowmesh.sim_models.golden import run_node
+from rowmesh.sim_models.golden import run_node, single_runs
 
 __all__ = ["Measure", "Result", "Runtime"]
 
@@ -48,7 +48,7 @@ class Result:
 
     Parameters
     ----------
-    values : dict of ndarray of int8
+    values : dict of ndarray
         Every tensor that exists by name, in the graph's layout. A convolution whose pooling is
         fused has none of its own.
     images : list of list of Measure
@@ -93,8 +93,9 @@ class Runtime:
 
         Parameters
         ----------
-        inputs : mapping of ndarray of int8
-            Every graph input in the graph's layout, any number of images along the first axis.
+        inputs : mapping of ndarray
+            Every graph input in the graph's layout and type, any number of images along the first
+            axis. To a network with states they are consecutive steps from its initial states.
         per_layer : bool
             Pause behind every layer: a `Measure` for each.
         counters : bool
@@ -108,44 +109,56 @@ class Runtime:
             A fault of the hardware, with the layer; inputs of a wrong shape.
         """
         graph = self.compiled.graph
-        values: dict[str, Array] = {}
+        given = self._given(inputs)
+        states = dict(graph.states)
+        parts: list[dict[str, Array]] = []
+        images: list[list[Measure]] = []
+        for part in single_runs(graph, given) if states else [given]:
+            first = len(images)
+            measures: list[list[Measure]] = [[] for _ in next(iter(part.values()))]
+            images += measures
+            values = dict(part)
+            self._rename(values)
+            steps = self.compiled.steps
+            last = max((i for i, s in enumerate(steps) if isinstance(s, DeviceStep)), default=-1)
+            for number, step in enumerate(steps):
+                if isinstance(step, HostStep):
+                    rounding = self.compiled.config.rounding
+                    values.update(run_node(graph, step.node, values, rounding, states))
+                else:
+                    made: dict[str, list[Array]] = {}
+                    for index, seen in enumerate(measures):
+                        seen += self._device(step, values, index, made, per_layer, counters)
+                        if number == last:
+                            image_done(first + index, sum(measure.cycles for measure in seen))
+                    values.update({name: np.stack(arrays) for name, arrays in made.items()})
+                self._rename(values)
+            parts.append(values)
+        return Result(_concatenated(parts), images)
+
+    def _given(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The inputs, checked."""
+        graph = self.compiled.graph
         for name in graph.inputs:
-            shape = graph.tensors[name].shape
-            if inputs[name].shape[1:] != shape[1:] or inputs[name].dtype != np.int8:
+            tensor, array = graph.tensors[name], inputs[name]
+            if array.shape[1:] != tensor.shape[1:] or array.dtype != tensor.dtype:
                 raise RowmeshError(
-                    f"input {name!r} is {inputs[name].dtype} {inputs[name].shape}: "
-                    f"must be int8 (N, {', '.join(map(str, shape[1:]))})"
+                    f"input {name!r} is {array.dtype} {array.shape}: "
+                    f"must be {tensor.dtype} (N, {', '.join(map(str, tensor.shape[1:]))})"
                 )
-            values[name] = inputs[name]
-        count = {len(array) for array in values.values()}
+        count = {len(inputs[name]) for name in graph.inputs}
         if len(count) != 1:
             raise RowmeshError(f"the inputs differ in their number of images: {sorted(count)}")
-        images: list[list[Measure]] = [[] for _ in range(count.pop())]
-        self._rename(values)
-        steps = self.compiled.steps
-        last = max((i for i, s in enumerate(steps) if isinstance(s, DeviceStep)), default=-1)
-        for number, step in enumerate(steps):
-            if isinstance(step, HostStep):
-                operands = [values[name] for name in step.node.inputs if name in values]
-                out = run_node(graph, step.node, operands, self.compiled.config.rounding)
-                values[step.node.outputs[0]] = out
-            else:
-                made: dict[str, list[Array]] = {}
-                for index, measures in enumerate(images):
-                    measures += self._device(step, values, index, made, per_layer, counters)
-                    if number == last:
-                        image_done(index, sum(measure.cycles for measure in measures))
-                values.update({name: np.stack(parts) for name, parts in made.items()})
-            self._rename(values)
-        return Result(values, images)
+        return {name: inputs[name] for name in graph.inputs}
 
     def _rename(self, values: dict[str, Array]) -> None:
-        """Tensors that are others under another shape."""
+        """Tensors that are others under another shape, or that only the host looks at."""
         graph = self.compiled.graph
         for placed in self.compiled.placements:
-            source, target = placed.node.inputs[0], placed.node.outputs[0]
-            if placed.where == "none" and source in values and target not in values:
-                values[target] = run_node(graph, placed.node, [values[source]], "single")
+            node = placed.node
+            if placed.where == "none" and node.inputs[0] in values:
+                if node.outputs[0] not in values:
+                    values.update(run_node(graph, node, values, "single", {}))
 
     def _device(
         self,
@@ -198,6 +211,13 @@ class Runtime:
                 f"{needed} would always be enough"
             )
         return text
+
+
+def _concatenated(parts: list[dict[str, Array]]) -> dict[str, Array]:
+    """Tensors of consecutive runs as one."""
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _differences(seen: list[Measure]) -> list[Measure]:

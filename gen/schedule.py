@@ -3,11 +3,12 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import accumulate, product
 from typing import Any, Protocol
 
 from rowmesh.gen.mapping import Mapping, Spread
 from rowmesh.gen.tile_work import LayerMemory, Place, TileWork
-from rowmesh.gen.tiling import Phase, Tile, phases
+from rowmesh.gen.tiling import Phase, Round, Tile, phases
 from rowmesh.rtl.config import PSUM_LANES
 from rowmesh.rtl.layouts import Source, Unit
 
@@ -46,41 +47,40 @@ class LayerSchedule:
             for x in range(self.config.cluster_cols)
         ]
         self.rounds = [tiles for phase in self.phases for tiles in phase.rounds]
-        self.last_round = {
-            slot: max((i for i, tiles in enumerate(self.rounds) if tiles[slot]), default=-1)
-            for slot in range(mapping.space_slots)
-        }
-        self.pending: deque[tuple[tuple[Tile | None, ...], int]] = deque()
-        self.loaded = 0  # loads that were sent
+        #: Of every round and slot: tiles that the slot had before.
+        self.ordinals = [
+            tuple(accumulate((int(tile is not None) for tile in tiles), initial=0))
+            for tiles in zip(*self.rounds, strict=True)
+        ]
+        self.pending: deque[tuple[int, int]] = deque()  # (round, load in it) not sent yet
         self.psum_passes = 1 if mapping.in_pe else mapping.passes
 
     def _place(self, y: int, x: int) -> Place:
         m, c = self.mapping, self.config
-        space = outputs = 0
-        if m.vertical is Spread.SPACE:
-            space = y
-        if m.vertical is Spread.OUTPUTS:
-            outputs = y
-        if m.horizontal is Spread.SPACE:
-            space = space * c.cluster_cols + x
-        else:
-            outputs = outputs * c.cluster_cols + x
-        chain = y if m.chained else 0
-        return Place(y, x, chain, space, outputs)
+        part = dict.fromkeys(Spread, 0)
+        part[m.vertical] = y
+        part[m.horizontal] = part[m.horizontal] * c.cluster_cols + x
+        return Place(
+            y=y,
+            x=x,
+            slot=part[Spread.GROUPS] * m.space_slots + part[Spread.SPACE],
+            chain=part[Spread.CHAIN],
+            outputs=part[Spread.OUTPUTS],
+            blocks=part[Spread.GROUPS],
+        )
 
     # -- program order -------------------------------------------------------------------------
 
     def load(self, program: Writer) -> None:
         """The first tiles: after the layer before has written its output."""
-        m = self.mapping
-        self.pending = deque((tiles, k % m.folds) for tiles in self.rounds for k in range(m.loads))
-        self.loaded = 0
+        self.pending = deque(product(range(len(self.rounds)), range(self.mapping.loads)))
         self._load(program)
 
     def prefetch(self, program: Writer) -> None:
         """What may be sent while the layer before still runs: no activation is read."""
         self._circuits(program, self.phases[0])
-        self._params(program, self.rounds[0], 0)
+        first = self.phases[0].first
+        self._params(program, {place: 0 for place, _ in self._with_bank(first)})
 
     def emit(self, program: Writer) -> None:
         """Everything else, after `load` and `prefetch`."""
@@ -92,26 +92,27 @@ class LayerSchedule:
                 self._round(program, tiles, number)
                 number += 1
 
-    def _params(self, program: Writer, tiles: tuple[Tile | None, ...], chunk: int) -> None:
-        """A chunk of parameters; the only one is loaded once for all rounds."""
+    def _params(self, program: Writer, chunks: dict[Place, int]) -> None:
+        """A chunk of parameters for some clusters; the only one is loaded once for all rounds."""
         program.write_all(
             Unit.PARAM_LOADER,
-            {(p.y, p.x, 0): self.work.params(p, chunk) for p, _ in self._with_bank(tiles)},
+            {(p.y, p.x, 0): self.work.params(p, chunk) for p, chunk in chunks.items()},
         )
 
-    def _with_bank(self, tiles: tuple[Tile | None, ...]) -> list[tuple[Place, Tile]]:
+    def _with_bank(self, tiles: Round) -> list[tuple[Place, Tile]]:
         """Clusters whose psum banks make a tile."""
         return [
             (p, tile)
             for p in self.places
-            if (tile := tiles[p.space]) is not None and self._has_bank(p)
+            if (tile := tiles[p.slot]) is not None and self._has_bank(p)
         ]
 
     # -- one phase: circuits and PEs -----------------------------------------------------------
 
     def _active(self, phase: Phase) -> Iterator[tuple[Place, Tile]]:
+        first = phase.first
         for place in self.places:
-            tile = phase.first[place.space]
+            tile = first[place.slot]
             if tile is not None:
                 yield place, tile
 
@@ -121,7 +122,7 @@ class LayerSchedule:
     def _circuits(self, program: Writer, phase: Phase) -> None:
         """PEs, routers, weight loaders and psum banks for all rounds of a phase."""
         m, c = self.mapping, self.config
-        count = len(phase.rounds)
+        first = phase.first
         out: dict[Unit, Descriptors] = {
             unit: {}
             for unit in (
@@ -135,6 +136,7 @@ class LayerSchedule:
         }
         for place, tile in self._active(phase):
             where = (place.y, place.x)
+            count = phase.count(place.slot)
             cols = self.mapping.columns(tile.cols)
             words = tile.rows * tile.width * m.m0 // PSUM_LANES
             for j in range(cols):
@@ -155,15 +157,16 @@ class LayerSchedule:
                     out[Unit.PE][(*where, k * c.pe_cols + j)] = self._pe(place, tile, k, count)
                 out[Unit.IACT_ROUTER][(*where, k)] = self._iact_router(place, tile, k, count)
                 out[Unit.WEIGHT_ROUTER][(*where, k)] = self._weight_router(
-                    place, phase, cols, count
+                    place, first, cols, count
                 )
-                if m.horizontal is Spread.OUTPUTS or place.x == 0:
-                    region = self.memory.weights[(place.chain * m.pe_rows + k, place.outputs)]
+                if m.horizontal is not Spread.SPACE or place.x == 0:
+                    key = (place.chain * m.pe_rows + k, place.outputs, place.blocks)
+                    region = self.memory.weights[key]
                     out[Unit.WEIGHT_LOADER][(*where, k)] = {
                         "base": region.address,
                         "words": region.words,
                         "blocks": region.blocks,
-                        "repeats": count,
+                        "repeats": count // len(m.slot_blocks(place.blocks)),
                         "dense": int(not c.sparse),
                     }
         for unit, descriptors in out.items():
@@ -212,12 +215,12 @@ class LayerSchedule:
             "listeners": listeners,
         }
 
-    def _weight_router(self, place: Place, phase: Phase, cols: int, count: int) -> dict[str, Any]:
+    def _weight_router(self, place: Place, first: Round, cols: int, count: int) -> dict[str, Any]:
         m, c = self.mapping, self.config
         shared = m.horizontal is Spread.SPACE
         east = False
         if shared and place.x < c.cluster_cols - 1:
-            east = phase.first[place.space + 1] is not None
+            east = first[place.slot + 1] is not None
         return {
             "blocks": count * m.groups * m.passes * m.output_cols,
             "source": int(Source.WEST if shared and place.x else Source.LOCAL),
@@ -234,19 +237,27 @@ class LayerSchedule:
         if not self.pending:
             return
         m = self.mapping
-        tiles, fold = self.pending.popleft()
+        number, load = self.pending.popleft()
         program.write_all(
             Unit.IACT_LOADER,
             {
-                (p.y, p.x, k): self.work.loader(tile, p.chain * m.pe_rows + k, fold, self.loaded)
+                (p.y, p.x, k): self.work.loader(
+                    tile,
+                    p.chain * m.pe_rows + k,
+                    load % m.folds,
+                    self._load_number(p, number, load),
+                )
                 for p in self.places
-                if (tile := tiles[p.space]) is not None and self._loads_iacts(p)
+                if (tile := self.rounds[number][p.slot]) is not None and self._loads_iacts(p)
                 for k in range(m.pe_rows)
             },
         )
-        self.loaded += 1
 
-    def _round(self, program: Writer, tiles: tuple[Tile | None, ...], number: int) -> None:
+    def _load_number(self, place: Place, number: int, load: int) -> int:
+        """Loads of a cluster before load `load` of round `number`."""
+        return self.ordinals[place.slot][number] * self.mapping.loads + load
+
+    def _round(self, program: Writer, tiles: Round, number: int) -> None:
         """All that one tile of every cluster needs, in an order in which the bus cannot stop.
 
         A port holds one descriptor, so sending a unit's n-th one waits until its (n-2)-th is done.
@@ -266,7 +277,7 @@ class LayerSchedule:
             # The very first work has nothing to overlap with: readers first.
             kind = _LOAD if number or load else _WRITER
             events[(start, kind, load + 1)] = partial(self._load, program)
-            for key, readers in self._readers(tiles, load, self.loaded - 1 + load, start).items():
+            for key, readers in self._readers(number, load, start).items():
                 events[key] = partial(program.write_all, Unit.IACT_READER, readers)
         for group in range(m.groups):
             wait = max(0, group - 1) * m.passes
@@ -281,14 +292,15 @@ class LayerSchedule:
         return group * m.passes + min(m.passes, fold * -(-m.passes // m.folds))
 
     def _readers(
-        self, tiles: tuple[Tile | None, ...], load: int, loaded: int, start: int
+        self, number: int, load: int, start: int
     ) -> dict[tuple[int, int, int], Descriptors]:
         """Descriptors of all readers for one tile, by when they are sent."""
         out: dict[tuple[int, int, int], Descriptors] = {}
         for place in self.places:
-            tile = tiles[place.space]
+            tile = self.rounds[number][place.slot]
             if tile is None or not self._loads_iacts(place):
                 continue
+            loaded = self._load_number(place, number, load)
             for k in range(self.mapping.pe_rows):
                 position = place.chain * self.mapping.pe_rows + k
                 nests = self.work.readers(tile, position, load % self.mapping.folds, loaded)
@@ -299,23 +311,27 @@ class LayerSchedule:
                     ends.append(ends[-1] + items)
         return out
 
-    def _post(
-        self, program: Writer, tiles: tuple[Tile | None, ...], group: int, number: int
-    ) -> None:
-        """One group of output channels leaves; parameters in chunks are loaded one chunk ahead."""
+    def _post(self, program: Writer, tiles: Round, group: int, number: int) -> None:
+        """One group of psums leaves; parameters in chunks are loaded one chunk ahead."""
         m = self.mapping
-        chunked = m.param_chunks > 1
-        chunk_ends = (group + 1) % m.param_groups == 0 or group == m.groups - 1
-        if chunked and group % m.param_groups == 0:
-            chunk = group // m.param_groups + 1
-            if chunk < m.param_chunks:
-                self._params(program, tiles, chunk)
-            elif number + 1 < len(self.rounds):
-                self._params(program, self.rounds[number + 1], 0)
         posts: Descriptors = {}
+        chunks: dict[Place, int] = {}
         for place, tile in self._with_bank(tiles):
-            last = chunk_ends and (chunked or number == self.last_round[place.space])
-            posts[(place.y, place.x, 0)] = self.work.post(tile, group, release=last)
+            # Groups of all blocks come again for every tile in space, and so do chunks.
+            period = len(m.slot_blocks(place.blocks)) * m.groups
+            ordinals = self.ordinals[place.slot]
+            done, total = ordinals[number] * m.groups + group, ordinals[-1] * m.groups
+            at = done % period
+            chunked = period > m.param_groups
+            if chunked and at % m.param_groups == 0:
+                if at + m.param_groups < period:
+                    chunks[place] = at // m.param_groups + 1
+                elif done - at + period < total:
+                    chunks[place] = 0
+            ends = at + 1 == period or (at + 1) % m.param_groups == 0
+            last = ends if chunked else done + 1 == total
+            posts[(place.y, place.x, 0)] = self.work.post(tile, at, release=last)
+        self._params(program, chunks)
         program.write_all(Unit.POST, posts)
 
     def _loads_iacts(self, place: Place) -> bool:

@@ -2,7 +2,9 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,36 +34,53 @@ _FITTED = {
 }
 
 
-class _Columns:
-    """Weight words of every column of every block, by (c0, s0, m0): computed once each."""
+@dataclass(frozen=True)
+class BlockWords:
+    """Weight words of the blocks of a layer: of the largest, the mean, and the busiest item's mean.
+
+    Parameters
+    ----------
+    largest : int
+    mean, busiest : float
+    """
+
+    largest: int
+    mean: float
+    busiest: float
+
+
+class _Blocks:
+    """Sizes of a layer's weight blocks, by (c0, s0, m0): computed once each."""
 
     def __init__(self, config: Config, task: ConvTask) -> None:
         self.config, self.task = config, task
-        self.known: dict[tuple[int, int, int], NDArray[np.int64]] = {}
+        self.known: dict[tuple[int, int, int], BlockWords] = {}
 
-    def words(self, c0: int, s0: int, m0: int) -> NDArray[np.int64]:
-        """Words of shape (groups of m0, R, S parts, C parts, columns)."""
+    def __call__(self, c0: int, s0: int, m0: int) -> BlockWords:
+        """Sizes for items of `s0` filter columns and `c0` channels and groups of `m0` psums."""
         key = (c0, s0, m0)
         if key not in self.known:
-            weights = self.task.weights
-            outputs, taps, cols, channels = weights.shape
-            pad = [
-                (0, -outputs % m0),
-                (0, 0),
-                (0, -cols % s0),
-                (0, -channels % c0),
-            ]
-            padded = np.pad(weights != 0, pad)
-            shape = (-1, m0, taps, padded.shape[2] // s0, s0, padded.shape[3] // c0, c0)
-            split = padded.reshape(shape)
-            if self.config.sparse:
-                pairs = _pairs(split, self.config.max_run)
-            else:
-                pairs = np.full((split.shape[0], *split.shape[2:]), m0)
-            words = -(-pairs // self.config.macs_per_pe)
-            parts = words.transpose(0, 1, 2, 4, 3, 5)
-            self.known[key] = parts.reshape(*parts.shape[:4], s0 * c0).astype(np.int64)
+            words = self._words(c0, s0, m0)
+            self.known[key] = BlockWords(
+                int(words.max()), float(words.mean()), float(words.mean(axis=0).max())
+            )
         return self.known[key]
+
+    def _words(self, c0: int, s0: int, m0: int) -> NDArray[np.int64]:
+        """Words of shape (groups of m0, R, S parts, C parts)."""
+        weights = self.task.weights
+        outputs, taps, cols, channels = weights.shape
+        pad = [(0, -outputs % m0), (0, 0), (0, -cols % s0), (0, -channels % c0)]
+        padded = np.pad(weights != 0, pad)
+        shape = (-1, m0, taps, padded.shape[2] // s0, s0, padded.shape[3] // c0, c0)
+        split = padded.reshape(shape)
+        if self.config.sparse:
+            pairs = _pairs(split, self.config.max_run)
+        else:
+            pairs = np.full((split.shape[0], *split.shape[2:]), m0)
+        words: NDArray[np.int64] = -(-pairs // self.config.macs_per_pe)
+        total: NDArray[np.int64] = words.sum(axis=(3, 5))
+        return total
 
 
 def _pairs(filled: NDArray[np.bool_], max_run: int) -> NDArray[np.int64]:
@@ -82,25 +101,28 @@ def _divisors(number: int) -> list[int]:
 def _candidates(config: Config, task: ConvTask, small: bool) -> Iterator[Mapping]:
     """Every mapping worth a look, before capacities are checked; `small`: the lowest tiles only."""
     _, _, taps, _ = task.weights.shape
-    planes = task.output.planes
-    height, width = task.used_size
+    words = task.block_outputs // task.word_psums
+    height, width = task.output.height, task.output.width
     parts = [1 << k for k in range(width.bit_length() + 1)] if small else range(1, 9)
-    widths = sorted({-(-width // (n * task.pool[1])) * task.pool[1] for n in parts})
-    c_sizes = [c for c in (1, 2, 4, 8) if c <= task.input.planes * WORD_BYTES]
-    c_sizes += [c for c in range(16, config.weight_addr_depth + 1, 8) if c <= task.input.channels]
+    widths = sorted({-(-width // n) for n in parts})
+    planes = -(-task.channels // WORD_BYTES)
+    c_sizes = [c for c in (1, 2, 4, 8) if c <= planes * WORD_BYTES]
+    c_sizes += [c for c in range(16, config.weight_addr_depth + 1, 8) if c <= task.channels]
     splits = sorted({1, taps} if task.dilation[1] == 1 else {1})
-    vertical = [Spread.SPACE] if config.cluster_rows == 1 else list(Spread)
-    horizontal = [Spread.SPACE] if config.cluster_cols == 1 else [Spread.SPACE, Spread.OUTPUTS]
+    spreads = [spread for spread in Spread if task.blocks > 1 or spread is not Spread.GROUPS]
+    vertical = [Spread.SPACE] if config.cluster_rows == 1 else spreads
+    horizontal = [Spread.SPACE] if config.cluster_cols == 1 else spreads
     for c0, s0 in itertools.product(c_sizes, splits):
-        if c0 > 1 and c0 // 2 >= task.input.channels:
+        if c0 > 1 and c0 // 2 >= task.channels:
             continue
-        for m_planes, v, h in itertools.product(_divisors(planes), vertical, horizontal):
+        for m_words, v, h in itertools.product(_divisors(words), vertical, horizontal):
+            if h is Spread.CHAIN:
+                continue
             for cols, by_outputs in itertools.product(range(1, config.pe_cols + 1), (False, True)):
                 if by_outputs and cols == 1:
                     continue
-                step = task.pool[0]
-                top = -(-height // (step * (1 if by_outputs else cols))) * step
-                heights = {step} if small else {step * k for k in (1, 2, 3, 4, 6, 8)} | {top}
+                top = -(-height // (1 if by_outputs else cols))
+                heights = {1} if small else {1, 2, 3, 4, 6, 8, top}
                 for rows in sorted(heights):
                     if rows > top:
                         continue
@@ -111,19 +133,19 @@ def _candidates(config: Config, task: ConvTask, small: bool) -> Iterator[Mapping
                                 task=task,
                                 c0=c0,
                                 s0=s0,
-                                m0=m_planes * WORD_BYTES,
+                                m0=m_words * task.word_psums,
                                 spatial_cols=1 if by_outputs else cols,
                                 output_cols=cols if by_outputs else 1,
                                 vertical=v,
                                 horizontal=h,
-                                rows=rows,
-                                width=w,
+                                rows=(rows - 1) * task.pool_stride[0] + task.pool[0],
+                                width=(w - 1) * task.pool_stride[1] + task.pool[1],
                                 channels_first=first,
                             )
 
 
-def _fits(mapping: Mapping, words: NDArray[np.int64]) -> bool:
-    """Whether every capacity of the machine is kept."""
+def _fits(mapping: Mapping, words: BlockWords) -> bool:
+    """Whether every capacity of the machine is kept, but for that of the iact banks."""
     config = mapping.config
     slots = mapping.output_slots * mapping.output_cols * mapping.m0
     retained = (mapping.segments - 1) * mapping.segment_words
@@ -131,19 +153,19 @@ def _fits(mapping: Mapping, words: NDArray[np.int64]) -> bool:
     return (
         mapping.cols <= config.weight_addr_depth
         and mapping.m0 <= config.psum_depth
-        and mapping.padded_outputs % slots == 0
+        and mapping.task.block_outputs % slots == 0
         and mapping.m0 * mapping.output_cols <= config.param_depth // 2
         and mapping.segments < config.iact_addr_depth
         and retained + 1 <= config.iact_words
         and mapping.cols < 1 << 8
-        and int(words.sum(axis=-1).max()) <= config.weight_data_depth
+        and words.largest <= config.weight_data_depth
         and psums <= config.glb_psum_count
         and not (mapping.chained and config.pe_rows > config.glb_iact_banks)
     )
 
 
 def predicted_cycles(
-    mapping: Mapping, words: NDArray[np.int64], density: float
+    mapping: Mapping, words: BlockWords, density: float, most: float = math.inf
 ) -> tuple[float, str]:
     """Cycles of the layer and the limiting unit, by the throughput of every unit.
 
@@ -151,33 +173,30 @@ def predicted_cycles(
     ----------
     mapping
         The mapping.
-    words : ndarray, shape (groups, R, S parts, C parts, columns)
-        Weight words of every column.
+    words : BlockWords
+        Sizes of its weight blocks.
     density : float
         Part of the iacts that is not zero.
+    most : float
+        Cycles from which on nobody asks any more: a lower bound is enough.
     """
     config = mapping.config
     windows = mapping.rows * mapping.width
     groups, passes = mapping.groups, mapping.passes
-    block_words = words.sum(axis=-1)
-    mean_block = float(block_words.mean())
     blocks = groups * passes
-    load = mean_block + mapping.cols / max(1, config.weight_addrs_per_word) + 1
+    load = words.mean + mapping.cols / max(1, config.weight_addrs_per_word) + 1
     steps = mapping.rows * (mapping.width + mapping.segments - 1)
     lookups = max(1.0, mapping.segment_words * density)
-    busiest = float(block_words.mean(axis=0).max())
     # Neighbouring windows share most of their values, so PEs of a column stay uneven for long.
     spread = (density * (1 - density) / mapping.cols) ** 0.5 if mapping.segments > 1 else 0.0
     sent = blocks * steps * mapping.spatial_cols
     psums = (1 if mapping.in_pe else passes) * groups * windows * mapping.m0 / PSUM_LANES
     post = windows * mapping.m0 * max(mapping.spatial_cols, mapping.output_cols) / PSUM_LANES
-    dram = _dram_words(mapping, blocks, load) * 64 / config.axi_data_bits
     units = {
         # Not all of it overlaps: parts as fitted, see `_FITTED`.
         "PE": blocks
         * (
-            windows
-            * (_FITTED["compute"] * busiest * density + _FITTED["spread"] * busiest * spread)
+            windows * words.busiest * (_FITTED["compute"] * density + _FITTED["spread"] * spread)
             + _FITTED["weights"] * load
         )
         + _FITTED["segment"] * sent
@@ -186,8 +205,11 @@ def predicted_cycles(
         "weight NoC": blocks * mapping.output_cols * load,
         "psum NoC": psums,
         "post": groups * post,
-        "DRAM": dram,
     }
+    bound = mapping.rounds * max(units.values())
+    if bound >= most:
+        return bound, ""
+    dram = units["DRAM"] = _dram_words(mapping, blocks, load) * 64 / config.axi_data_bits
     limit = max(units, key=lambda name: units[name])
     cycles = mapping.rounds * (units[limit] + _FITTED["round"])
     return cycles + _FITTED["tail"] * post + _FITTED["first"] * dram + _FITTED["layer"], limit
@@ -200,10 +222,10 @@ def _dram_words(mapping: Mapping, blocks: int, load: float) -> float:
     iact_sources = 1 if mapping.horizontal is Spread.OUTPUTS else clusters
     weight_sources = 1 if mapping.horizontal is Spread.SPACE else clusters
     iacts = mapping.pe_rows * mapping.tile_words * mapping.loads * iact_sources
-    pool = task.pool[0] * task.pool[1]
-    outputs = mapping.rows * mapping.width * mapping.spatial_cols * mapping.slot_outputs
+    pixels = task.pooled(0, mapping.rows) * task.pooled(1, mapping.width) * mapping.spatial_cols
+    outputs = pixels * mapping.slot_outputs // task.word_psums
     weights = blocks * mapping.output_cols * mapping.pe_rows * load * weight_sources
-    return iacts + weights * config.weight_word_bits / 64 + clusters * outputs / (pool * WORD_BYTES)
+    return iacts + weights * config.weight_word_bits / 64 + clusters * outputs
 
 
 def best_mapping(config: Config, task: ConvTask) -> tuple[Mapping, float, str]:
@@ -219,7 +241,7 @@ def best_mapping(config: Config, task: ConvTask) -> tuple[Mapping, float, str]:
     RowmeshError
         No mapping fits: names the layer and the parameters to change, with what they need.
     """
-    columns = _Columns(config, task)
+    blocks = _Blocks(config, task)
     density = 1.0 if task.input.stored_zero else 0.5
     best: tuple[Mapping, float, str] | None = None
     # Inputs in parts only where nothing else fits: they are loaded again for every output group.
@@ -227,41 +249,41 @@ def best_mapping(config: Config, task: ConvTask) -> tuple[Mapping, float, str]:
         for mapping in _candidates(config, task, small):
             if mapping.cols > config.weight_addr_depth or mapping.m0 > config.psum_depth:
                 continue
-            words = columns.words(mapping.c0, mapping.s0, mapping.m0)
+            words = blocks(mapping.c0, mapping.s0, mapping.m0)
             if not _fits(mapping, words):
                 continue
+            most = best[1] if best is not None else math.inf
+            cycles, limit = predicted_cycles(mapping, words, density, most)
+            if cycles >= most:
+                continue
             if mapping.tile_words > config.glb_iact_words:
-                if not small:
-                    continue
-                if best is not None and predicted_cycles(mapping, words, density)[0] >= best[1]:
-                    continue
-                folded = _fold(mapping)
+                folded = _fold(mapping) if small else None
                 if folded is None:
                     continue
                 mapping = folded
-            cycles, limit = predicted_cycles(mapping, words, density)
-            if best is not None and cycles >= best[1]:
-                continue
+                cycles, limit = predicted_cycles(mapping, words, density)
+                if cycles >= most:
+                    continue
             cycles += _FITTED["phase"] * (len(phases(mapping)) - 1)
             if best is None or cycles < best[1]:
                 best = (mapping, cycles, limit)
         if best is not None:
             return best
-    raise RowmeshError(f"layer {task.name}: no tile fits: {_shortage(config, task, columns)}")
+    raise RowmeshError(f"layer {task.name}: no tile fits: {_shortage(config, task, blocks)}")
 
 
-def _shortage(config: Config, task: ConvTask, columns: _Columns) -> str:
+def _shortage(config: Config, task: ConvTask, blocks: _Blocks) -> str:
     """What to raise so that the smallest tile fits."""
     best: dict[str, int] = {}
     for mapping in _candidates(config, task, small=True):
-        if mapping.m0 > WORD_BYTES or mapping.columns(mapping.spatial_cols) > 1:
+        if mapping.m0 > task.word_psums or mapping.columns(mapping.spatial_cols) > 1:
             continue
-        if mapping.output_slots > 1 or mapping.chained:
+        if mapping.output_slots > 1 or mapping.block_slots > 1 or mapping.chained:
             continue
-        words = columns.words(mapping.c0, mapping.s0, mapping.m0)
+        words = blocks(mapping.c0, mapping.s0, mapping.m0)
         needs = {
             "weight_addr_depth": mapping.cols,
-            "weight_data_depth": int(words.sum(axis=-1).max()),
+            "weight_data_depth": words.largest,
             "iact_addr_depth": mapping.segments + 1,
             "iact_data_depth": IACT_PAIRS * ((mapping.segments - 1) * mapping.segment_words + 1),
             "glb_psum_count": mapping.rows * mapping.width * mapping.m0,

@@ -12,7 +12,14 @@ from rowmesh.gen.mapping import Item, Mapping
 from rowmesh.gen.tensors import Feature
 from rowmesh.gen.tiling import Tile, factor
 from rowmesh.rtl.config import PSUM_LANES, WORD_BYTES
-from rowmesh.rtl.layouts import IACT_LOOPS, PARAM_WORDS, POST_LOOPS, WRITER_LOOPS, Layouts
+from rowmesh.rtl.layouts import (
+    ADDRESS_BITS,
+    IACT_LOOPS,
+    PARAM_WORDS,
+    POST_LOOPS,
+    WRITER_LOOPS,
+    Layouts,
+)
 
 __all__ = ["LayerMemory", "Place", "Region", "TileWork", "block_matrix"]
 
@@ -37,27 +44,32 @@ class LayerMemory:
     ----------
     input, output : Feature
         With their final addresses.
+    second : Feature, optional
+        As in `ConvTask`.
     weights : dict
-        By (position in the psum chain, output slot).
-    params : int
-        Byte address of the parameters of channel 0; 16 bytes a channel.
+        By (position in the psum chain, output slot, block slot).
+    params : dict
+        Byte address of the parameters of one (output slot, block slot): its blocks in their order,
+        16 bytes a psum of a position.
     """
 
     input: Feature
     output: Feature
-    weights: dict[tuple[int, int], Region]
-    params: int
+    second: Feature | None
+    weights: dict[tuple[int, int, int], Region]
+    params: dict[tuple[int, int], int]
 
 
 @dataclass(frozen=True)
 class Place:
-    """One cluster and its part of the layer."""
+    """One cluster and its part of the layer: `slot` as in `Phase`, then its parts by use."""
 
     y: int
     x: int
+    slot: int
     chain: int
-    space: int
     outputs: int
+    blocks: int
 
 
 class TileWork:
@@ -78,7 +90,8 @@ class TileWork:
         """Planes, filter rows, input rows and input pixels of a bank's tile."""
         m, task = self.mapping, self.task
         planes, taps = m.row_box(position, fold)
-        rows = (tile.cols * tile.rows - 1) * task.stride[0] + (len(taps) - 1) * task.dilation[0] + 1
+        last = (tile.cols - 1) * tile.step + tile.rows - 1
+        rows = last * task.stride[0] + (len(taps) - 1) * task.dilation[0] + 1
         return planes, taps, rows, m.input_width(tile.width)
 
     def _dest(self, number: int) -> int:
@@ -87,7 +100,11 @@ class TileWork:
 
     def loader(self, tile: Tile, position: int, fold: int, number: int) -> dict[str, Any]:
         """Load `number` of the layer for the bank at `position` of the psum chain."""
-        task, feature = self.task, self.memory.input
+        task, feature, second = self.task, self.memory.input, self.memory.second
+        plane_stride = feature.plane_stride
+        if second is not None:
+            # From a plane to that of the other tensor; addresses wrap.
+            plane_stride = (second.address - feature.address) % (1 << ADDRESS_BITS)
         planes, taps, rows, width = self._geometry(tile, position, fold)
         first_row = tile.row * task.stride[0] + taps[0] * task.dilation[0] - task.pad[0]
         first_col = tile.left * task.stride[1] - task.pad[1]
@@ -97,7 +114,8 @@ class TileWork:
         right = min(width - left, max(0, first_col + width - feature.width))
         inside = (rows - top - bottom, width - left - right)
         count, words = len(planes), inside[1]
-        base = feature.address + planes[0] * feature.plane_stride
+        base = feature.address + tile.block * task.block_planes * feature.plane_stride
+        base += planes[0] * plane_stride
         if inside[0] and inside[1]:  # else all of the tile is border
             base += (first_row + top) * feature.row_stride
             base += 0 if feature.compressed else (first_col + left) * WORD_BYTES
@@ -105,13 +123,13 @@ class TileWork:
         if plain and words == feature.width:
             # Rows, and then planes, that follow each other in DRAM are one long row.
             words, inside = words * inside[0], (1, words)
-            if feature.plane_stride == words * WORD_BYTES:
+            if plane_stride == words * WORD_BYTES:
                 words, count = words * count, 1
         if feature.compressed and inside[0] and words not in (0, feature.width):
             raise RowmeshError(f"layer {task.name}: a compressed row must be read as a whole")
         return {
-            "base": base,
-            "plane_stride": feature.plane_stride,
+            "base": base % (1 << ADDRESS_BITS),
+            "plane_stride": plane_stride,
             "row_stride": feature.row_stride,
             "words": words,
             "planes": count,
@@ -120,7 +138,7 @@ class TileWork:
             "bottom": bottom,
             "left": left,
             "right": right,
-            "pad": feature.stored_zero & 0xFF,
+            "pad": task.pad_value,
             "compressed": int(feature.compressed),
             "slots": self.mapping.bank_slots,
             "dest": self._dest(number),
@@ -150,7 +168,7 @@ class TileWork:
         inner = [
             (-(-m.c0 // WORD_BYTES), rows * line),
             (m.pixels, WORD_BYTES),
-            (slots, tile.rows * task.stride[0] * line),
+            (slots, tile.step * task.stride[0] * line),
             (tile.width + m.segments - 1, task.stride[1] * WORD_BYTES),
             (tile.rows, task.stride[0] * line),
         ]
@@ -172,31 +190,33 @@ class TileWork:
         ]
 
     def params(self, place: Place, chunk: int) -> dict[str, Any]:
-        """Parameters of some groups of output channels."""
+        """Parameters of some groups of psums."""
         m = self.mapping
         size = m.param_groups * m.m0 * m.output_cols
-        first = place.outputs * m.slot_outputs + chunk * size
+        total = len(m.slot_blocks(place.blocks)) * m.slot_outputs
+        base = self.memory.params[(place.outputs, place.blocks)]
         return {
-            "base": self.memory.params + first * PARAM_WORDS * WORD_BYTES,
-            "channels": min(size, m.slot_outputs - chunk * size),
+            "base": base + chunk * size * PARAM_WORDS * WORD_BYTES,
+            "channels": min(size, total - chunk * size),
         }
 
-    def post(self, tile: Tile, group: int, *, release: bool) -> dict[str, Any]:
-        """The psums of one group of output channels; `release` frees the parameters."""
+    def post(self, tile: Tile, number: int, *, release: bool) -> dict[str, Any]:
+        """The psums of group `number` of all blocks; `release` frees the parameters."""
         m, task = self.mapping, self.task
         pair = m.m0 // PSUM_LANES
-        word = WORD_BYTES // PSUM_LANES
+        word = task.word_psums // PSUM_LANES
         line = tile.width * pair
         bank = 1 << self.layouts.psum_word_bits
         pool_y, pool_x = task.pool
-        planes = (m.m0 // WORD_BYTES, word, word)
+        stride_y, stride_x = task.pool_stride
+        planes = (m.m0 // task.word_psums, word, word)
         columns = (m.columns(tile.cols), bank, pair if m.output_cols > 1 else 0)
         loops = [
             (word, 1, 1),
             (pool_x, pair, 0),
             (pool_y, line, 0),
-            (tile.width // pool_x, pool_x * pair, 0),
-            (tile.rows // pool_y, pool_y * line, 0),
+            (task.pooled(1, tile.width), stride_x * pair, 0),
+            (task.pooled(0, tile.rows), stride_y * line, 0),
             *((columns, planes) if m.output_cols == 1 else (planes, columns)),
         ]
         assert len(loops) == POST_LOOPS
@@ -204,11 +224,12 @@ class TileWork:
             "tiles": 1,
             "banks": (1 << m.columns(tile.cols)) - 1,
             "psum_base": 0,
-            "param_base": group % m.param_groups * m.output_cols * pair,
-            "zero_point": self.memory.output.stored_zero,
+            "param_base": number % m.param_groups * m.output_cols * pair,
+            "zero_point": task.zero_point,
             "low": task.low,
             "high": task.high,
             "pool": pool_y * pool_x,
+            "sum": int(task.lanes > 1),
             "release": int(release),
             "loops": [
                 {"count": n, "psum_stride": s if n > 1 else 0, "param_stride": q if n > 1 else 0}
@@ -218,18 +239,20 @@ class TileWork:
 
     def writer(self, place: Place, tile: Tile) -> dict[str, Any]:
         """The output rows of one tile."""
-        m, out = self.mapping, self.memory.output
-        pool_y, pool_x = self.task.pool
-        base = out.address + place.outputs * (m.slot_outputs // WORD_BYTES) * out.plane_stride
-        base += tile.row // pool_y * out.row_stride + tile.left // pool_x * WORD_BYTES
+        m, task, out = self.mapping, self.task, self.memory.output
+        planes = m.slot_outputs // task.word_psums
+        first = tile.block * (out.planes // task.blocks) + place.outputs * planes
+        base = out.address + first * out.plane_stride
+        base += tile.row // task.pool_stride[0] * out.row_stride
+        base += tile.left // task.pool_stride[1] * WORD_BYTES
         loops = [
-            (tile.cols * tile.rows // pool_y, out.row_stride),
-            (m.slot_outputs // WORD_BYTES, out.plane_stride),
+            (tile.cols * task.pooled(0, tile.rows), out.row_stride),
+            (planes, out.plane_stride),
         ]
         loops += [(1, 0)] * (WRITER_LOOPS - len(loops))
         return {
             "base": base,
-            "words": tile.width // pool_x,
+            "words": task.pooled(1, tile.width),
             "compressed": int(out.compressed),
             "loops": [{"count": n, "stride": s if n > 1 else 0} for n, s in loops],
         }
@@ -245,7 +268,7 @@ def block_matrix(mapping: Mapping, item: Item | None, first: int) -> NDArray[np.
     item
         Part of the window; None is a block of zeros.
     first
-        First output channel.
+        First psum of a position, over all blocks.
     """
     task = mapping.task
     out = np.zeros((mapping.s0, mapping.c0, mapping.m0), np.int8)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.graph import (
     Array,
     ConvAttrs,
@@ -11,18 +12,26 @@ from rowmesh.gen.graph import (
     Node,
     Op,
     PoolAttrs,
-    TransposeAttrs,
+    SoftmaxAttrs,
 )
 from rowmesh.sim_models import golden_ops as ops
+from rowmesh.sim_models.golden_move import MOVES, move
 
-__all__ = ["float_run", "reshape_batch"]
+__all__ = ["float_run", "logistic", "softmax"]
 
 
-def reshape_batch(x: Array, old: tuple[int, ...], new: tuple[int, ...]) -> Array:
-    """Reshape `x`, whose batch may be a multiple of the one in the graph's shape `old`."""
-    if len(new) == 0 or len(old) == 0 or x.shape == old:
-        return x.reshape(new)
-    return x.reshape(x.shape[0] * new[0] // old[0], *new[1:])
+def softmax(x: Array, beta: float) -> Array:
+    """Softmax of real values over the last axis."""
+    scaled = x * np.float32(beta)
+    parts = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    result: Array = parts / parts.sum(axis=-1, keepdims=True)
+    return result
+
+
+def logistic(x: Array) -> Array:
+    """Logistic function of real values."""
+    result: Array = 1 / (1 + np.exp(-x))
+    return result
 
 
 def float_run(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -47,7 +56,12 @@ def float_run(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _node(graph: Graph, node: Node, values: dict[str, Array]) -> Array:
-    x = values[node.inputs[0]]
+    operands = [
+        values[name] if (data := graph.tensors[name].data) is None else data for name in node.inputs
+    ]
+    x = operands[0]
+    if node.op in MOVES:
+        return move(graph, node, operands)
     match node.op:
         case Op.CONV | Op.FULLY_CONNECTED:
             weights = graph.constant(node.inputs[1]).astype(np.float32)
@@ -63,9 +77,12 @@ def _node(graph: Graph, node: Node, values: dict[str, Array]) -> Array:
         case Op.AVG_POOL:
             return ops.clamp(ops.average_pool(x, node.attrs_as(PoolAttrs)), node.clamp)
         case Op.ADD:
-            return ops.clamp(x + values[node.inputs[1]], node.clamp)
-        case Op.RESHAPE:
-            old, new = graph.tensors[node.inputs[0]].shape, graph.tensors[node.outputs[0]].shape
-            return reshape_batch(x, old, new)
-        case Op.TRANSPOSE:
-            return x.transpose(node.attrs_as(TransposeAttrs).perm)
+            return ops.clamp(x + operands[1], node.clamp)
+        case Op.CLAMP:
+            return ops.clamp(x, node.clamp)
+        case Op.SOFTMAX:
+            return softmax(x, node.attrs_as(SoftmaxAttrs).beta)
+        case Op.LOGISTIC:
+            return logistic(x)
+        case _:
+            raise RowmeshError(f"{node.op} {node.name!r}: no operator of a float network")

@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 
 from rowmesh.gen.graph import Array, ConvAttrs, PoolAttrs
 
-__all__ = ["average_pool", "clamp", "conv_sum", "exact_dtype", "matmul_sum", "max_pool", "requant"]
+__all__ = [
+    "average_pool",
+    "clamp",
+    "conv_sum",
+    "exact_dtype",
+    "matmul_sum",
+    "max_pool",
+    "pool_windows",
+    "requant",
+    "window_counts",
+]
 
 Int64 = NDArray[np.int64]
 
@@ -130,7 +140,7 @@ def matmul_sum(x: Array, weights: Array) -> Array:
 def max_pool(x: Array, attrs: PoolAttrs) -> Array:
     """Maximum of each window: x [N, H, W, C], result [N, E, F, C] of the same dtype."""
     lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
-    view = _windows(_pad(x, attrs.pads, lowest), attrs.kernel, attrs.strides, (1, 1))
+    view = pool_windows(x, attrs, lowest)
     best = view[..., 0, 0]
     for row in range(attrs.kernel[0]):
         for col in range(attrs.kernel[1]):
@@ -138,26 +148,20 @@ def max_pool(x: Array, attrs: PoolAttrs) -> Array:
     return best
 
 
+def pool_windows(x: Array, attrs: PoolAttrs, padding: Any) -> Array:
+    """View [N, E, F, C, R, S] of the windows of an input [N, H, W, C] padded with a value."""
+    return _windows(_pad(x, attrs.pads, padding), attrs.kernel, attrs.strides, (1, 1))
+
+
+def window_counts(size: tuple[int, int], attrs: PoolAttrs) -> Int64:
+    """By how many values the average of each window divides: [1, E, F, 1]."""
+    inside = np.ones((1, *size, 1), np.int64)
+    view = pool_windows(inside, attrs, int(attrs.count_include_pad))
+    return cast(Int64, view.sum(axis=(-2, -1)))
+
+
 def average_pool(x: Array, attrs: PoolAttrs) -> Array:
-    """Average of each window; int8 as TFLite's reference (halves away from zero).
-
-    Parameters
-    ----------
-    x : ndarray, [N, H, W, C]
-        float, or int8.
-
-    Returns
-    -------
-    ndarray, [N, E, F, C]
-        float, or int64 not yet limited to int8.
-    """
-    integer = x.dtype.kind != "f"
-    ones = np.ones((1, *x.shape[1:3], 1), np.int64)
-    view = _windows(_pad(x.astype(np.int64) if integer else x, attrs.pads, 0),
-                    attrs.kernel, attrs.strides, (1, 1))  # fmt: skip
-    total = view.sum(axis=(-2, -1))
-    inside = _pad(ones, attrs.pads, int(attrs.count_include_pad))
-    count = _windows(inside, attrs.kernel, attrs.strides, (1, 1)).sum(axis=(-2, -1))
-    if not integer:
-        return cast(Array, (total / count).astype(x.dtype))
-    return cast(Array, np.sign(total) * ((np.abs(total) + count // 2) // count))
+    """Average of each window of float values: x [N, H, W, C], result [N, E, F, C]."""
+    total = pool_windows(x, attrs, 0).sum(axis=(-2, -1))
+    count = window_counts((x.shape[1], x.shape[2]), attrs)
+    return cast(Array, (total / count).astype(x.dtype))

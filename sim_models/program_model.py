@@ -376,7 +376,7 @@ class ProgramModel:
             acc = psums + bias[channel]
             if d["sum"]:
                 total = (acc * multiplier[channel]).sum(axis=1)
-                out = requant(total, np.int64(1), shift[channel[:, 0]], "single")
+                out = requant(total, np.ones(1, np.int64), shift[channel[:, 0]], "single")
             else:
                 out = requant(acc, multiplier[channel], shift[channel], self.config.rounding)
             out = np.clip(out + d["zero_point"], d["low"], d["high"])

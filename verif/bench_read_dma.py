@@ -60,7 +60,7 @@ class Bench:
         if self.pause:
             self.slave.ar_channel.set_pause_generator(pauses(self.rng, self.pause))
             self.slave.r_channel.set_pause_generator(pauses(self.rng, self.pause))
-        cocotb.start_soon(watch_address(dut, "r"))
+        cocotb.start_soon(watch_address(dut, "axi__ar"))
         cocotb.start_soon(self._watch_faults())
 
     async def _watch_faults(self) -> None:

@@ -58,7 +58,7 @@ class Bench:
         if self.pause:
             for channel in (self.slave.aw_channel, self.slave.w_channel, self.slave.b_channel):
                 channel.set_pause_generator(pauses(self.rng, self.pause))
-        cocotb.start_soon(watch_address(dut, "w"))
+        cocotb.start_soon(watch_address(dut, "axi__aw"))
         cocotb.start_soon(self._watch_faults())
 
     async def _watch_faults(self) -> None:

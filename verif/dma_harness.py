@@ -325,16 +325,24 @@ def pauses(rng: random.Random, probability: float) -> Iterator[bool]:
         yield rng.random() < probability
 
 
-async def watch_address(dut: Any, letter: str) -> None:
-    """Fail when a valid AXI address falls or changes before it is taken."""
-    valid, ready = getattr(dut, f"axi__a{letter}valid"), getattr(dut, f"axi__a{letter}ready")
-    fields = [getattr(dut, f"axi__a{letter}{name}") for name in ("addr", "len")]
+async def watch_address(dut: Any, channel: str) -> None:
+    """Fail when a valid AXI address falls or changes before it is taken, but for a reset.
+
+    Parameters
+    ----------
+    dut
+        Device with the channel.
+    channel : str
+        What the names of its signals begin with, such as ``axi__ar``.
+    """
+    valid, ready = getattr(dut, f"{channel}valid"), getattr(dut, f"{channel}ready")
+    fields = [getattr(dut, f"{channel}{name}") for name in ("addr", "len")]
     held: list[int] | None = None
     while True:
         await RisingEdge(dut.clk)
         now = [int(field.value) for field in fields]
-        if held is not None:
-            assert int(valid.value), f"a{letter}valid fell"
+        if held is not None and not int(dut.rst.value):
+            assert int(valid.value), f"{channel}valid fell"
             assert held == now, f"address changed from {held} to {now}"
         held = now if int(valid.value) and not int(ready.value) else None
 

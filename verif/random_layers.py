@@ -18,26 +18,11 @@ from rowmesh.gen.graph import (
     Quant,
     Tensor,
 )
+from rowmesh.gen.shapes import same_pads
 
-__all__ = ["Padding", "random_add", "random_conv", "random_fc", "random_pool", "same_pads"]
+__all__ = ["Padding", "random_add", "random_conv", "random_fc", "random_pool"]
 
 Padding = Literal["explicit", "tflite"]
-
-
-def same_pads(
-    size: tuple[int, int],
-    kernel: tuple[int, int],
-    strides: tuple[int, int],
-    dilations: tuple[int, int] = (1, 1),
-) -> tuple[int, int, int, int]:
-    """Padding that TensorFlow calls SAME: top, bottom, left, right."""
-    pads = []
-    for axis in range(2):
-        out = math.ceil(size[axis] / strides[axis])
-        span = (kernel[axis] - 1) * dilations[axis] + 1
-        total = max(0, (out - 1) * strides[axis] + span - size[axis])
-        pads += [total // 2, total - total // 2]
-    return pads[0], pads[1], pads[2], pads[3]
 
 
 def _pick(rng: np.random.Generator, low: int, high: int) -> int:

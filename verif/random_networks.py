@@ -1,8 +1,9 @@
 """Random networks for the accelerator and random configurations to run them on.
 
-Everything that the compiler must place is drawn: odd sizes, strides 1 to 4, padding, dilation, any
-zero point, weights and inputs of any sparsity, fused maximum pooling, a fully connected layer on
-top; and machines of other mesh, PE, SPad and SIMD sizes.
+Everything that the compiler must place is drawn: odd sizes, strides 1 to 4, padding, dilation,
+groups and depthwise layers, any zero point, weights and inputs of any sparsity, maximum pooling
+that is fused and that is not, average pooling, residual additions, a fully connected layer on top;
+and machines of other mesh, PE, SPad and SIMD sizes.
 """
 
 import math
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rowmesh.gen.graph import (
+    AddAttrs,
     Array,
     Attrs,
     ConvAttrs,
@@ -68,11 +70,12 @@ class _Builder:
         return self.tensors[self.last].shape
 
     def add(
-        self, op: Op, attrs: Attrs, shape: tuple[int, ...], quant: Quant, constants: list[str]
+        self, op: Op, attrs: Attrs, shape: tuple[int, ...], quant: Quant, more: list[str]
     ) -> None:
+        """A node that reads the last tensor, and more."""
         index = len(self.nodes)
         out = f"{op.value}{index}"
-        self.nodes.append(Node(op, f"layer{index}", (self.last, *constants), (out,), attrs))
+        self.nodes.append(Node(op, f"layer{index}", (self.last, *more), (out,), attrs))
         self.tensors[out] = Tensor(out, shape, "int8", quant)
         self.last = out
 
@@ -105,6 +108,7 @@ class _Builder:
                 strides=attrs.strides,
                 pads=attrs.pads,
                 dilations=attrs.dilations,
+                groups=attrs.groups,
                 clamp=(low, high),
             )
         )
@@ -132,22 +136,54 @@ class _Builder:
             + 1
             for axis, n in enumerate((h, w))
         ]
-        m = _pick(rng, 1, 40)
-        weights = _sparse(rng, (m, kernel[0], kernel[1], c), 0, -128)
+        groups = 1
+        if rng.random() < 0.4:
+            options = tuple(g for g in range(1, c + 1) if c % g == 0)
+            groups = c if rng.random() < 0.6 else _choice(rng, options)
+        m = _pick(rng, 1, 40) if groups == 1 else groups * _pick(rng, 1, max(1, 40 // groups))
+        weights = _sparse(rng, (m, kernel[0], kernel[1], c // groups), 0, -128)
         attrs = ConvAttrs(
-            strides=strides, pads=(pads[0], pads[1], pads[2], pads[3]), dilations=dilations
+            strides=strides,
+            pads=(pads[0], pads[1], pads[2], pads[3]),
+            dilations=dilations,
+            groups=groups,
         )
         self.weighted(Op.CONV, attrs, (1, out[0], out[1], m), weights)
 
     def pool(self) -> None:
+        """A maximum whose windows tile the image, or any maximum or average."""
+        rng = self.rng
         _, h, w, m = self.shape
-        kernel = (_pick(self.rng, 1, min(3, h)), _pick(self.rng, 1, min(4, w)))
+        kernel = (_pick(rng, 1, min(3, h)), _pick(rng, 1, min(4, w)))
+        strides, pads = kernel, (0, 0, 0, 0)
+        op = Op.MAX_POOL if rng.random() < 0.7 else Op.AVG_POOL
+        if rng.random() < 0.5:
+            strides = (_pick(rng, 1, 3), _pick(rng, 1, 3))
+            if op is Op.AVG_POOL:
+                if rng.random() < 0.4:
+                    kernel = (h, w)
+            else:
+                top, bottom, left, right = (
+                    _pick(rng, 0, size - 1) for size in kernel for _ in "ab"
+                )
+                pads = (top, bottom, left, right)
         quant = self.tensors[self.last].quant
         assert quant is not None
-        shape = (1, h // kernel[0], w // kernel[1], m)
-        low = quant.zero_point if self.rng.random() < 0.3 else -128
-        attrs = PoolAttrs(kernel=kernel, strides=kernel, clamp=(low, 127))
-        self.add(Op.MAX_POOL, attrs, shape, quant, [])
+        e = (h + pads[0] + pads[1] - kernel[0]) // strides[0] + 1
+        f = (w + pads[2] + pads[3] - kernel[1]) // strides[1] + 1
+        low = quant.zero_point if rng.random() < 0.3 else -128
+        attrs = PoolAttrs(kernel=kernel, strides=strides, pads=pads, clamp=(low, 127))
+        self.add(op, attrs, (1, e, f, m), quant, [])
+
+    def residual(self) -> None:
+        """The last tensor, or a pointwise convolution of it, added to it."""
+        before, shape = self.last, self.shape
+        if self.rng.random() < 0.8:
+            weights = _sparse(self.rng, (shape[3], 1, 1, shape[3]), 0, -128)
+            self.weighted(Op.CONV, ConvAttrs(), shape, weights)
+        quant = self.quant()
+        low = quant.zero_point if self.rng.random() < 0.5 else -128
+        self.add(Op.ADD, AddAttrs(clamp=(low, 127)), shape, quant, [before])
 
     def dense(self) -> None:
         if len(self.shape) == 4:
@@ -161,7 +197,7 @@ class _Builder:
 
 
 def random_network(rng: np.random.Generator, *, work: int = 300_000) -> Graph:
-    """A quantized chain of one to three layers.
+    """A quantized network of a few layers.
 
     Parameters
     ----------
@@ -181,6 +217,8 @@ def random_network(rng: np.random.Generator, *, work: int = 300_000) -> Graph:
                 build.conv(11)
                 if rng.random() < 0.4:
                     build.pool()
+                if rng.random() < 0.25:
+                    build.residual()
         if flat or rng.random() < 0.25:
             build.dense()
         graph = Graph("random", build.tensors, tuple(build.nodes), ("x",), (build.last,))
@@ -192,7 +230,9 @@ def _macs(graph: Graph, node: Node) -> int:
     if node.op not in (Op.CONV, Op.FULLY_CONNECTED):
         return 0
     weights = graph.constant(node.inputs[1])
-    return int(weights.size * math.prod(graph.tensors[node.outputs[0]].shape[1:-1]))
+    size = int(weights.size * math.prod(graph.tensors[node.outputs[0]].shape[1:-1]))
+    # A PE meets whole planes of channels.
+    return size * min(8, node.attrs_as(ConvAttrs).groups) if node.op is Op.CONV else size
 
 
 def random_input(rng: np.random.Generator, graph: Graph) -> dict[str, Array]:

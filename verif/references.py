@@ -4,18 +4,26 @@ Both writers know nothing of the golden model; they state a layer in the file fo
 ONNX Runtime and LiteRT are test dependencies only.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import flatbuffers  # type: ignore[import-untyped]
 import numpy as np
 import onnx
 import tflite
 from onnx import TensorProto, helper, numpy_helper
 
 from rowmesh.gen.graph import Array, ConvAttrs, Graph, Node, Op, PoolAttrs
-from rowmesh.verif.random_layers import same_pads
+from rowmesh.gen.shapes import same_pads
+from rowmesh.verif.accuracy import onnxruntime_session
+from rowmesh.verif.tflite_writer import TfliteWriter
 
-__all__ = ["litert_run", "onnx_layer", "onnxruntime_run", "tflite_layer"]
+__all__ = [
+    "litert_run",
+    "onnx_layer",
+    "onnxruntime_run",
+    "onnxruntime_tensors",
+    "tflite_layer",
+]
 
 
 def onnx_layer(graph: Graph) -> onnx.ModelProto:
@@ -64,16 +72,33 @@ def onnx_layer(graph: Graph) -> onnx.ModelProto:
 
 
 def onnxruntime_run(model: onnx.ModelProto, inputs: dict[str, Array]) -> list[Array]:
-    """Outputs of a model in ONNX Runtime, one thread."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    """Outputs of a model in ONNX Runtime."""
+    session = onnxruntime_session(model.SerializeToString())
     outputs: list[Array] = session.run(None, inputs)
     return outputs
+
+
+def onnxruntime_tensors(
+    model: bytes, inputs: Sequence[Mapping[str, Array]]
+) -> Iterator[dict[str, Array]]:
+    """Outputs and every integer activation of an ONNX file, for each of several runs.
+
+    Real numbers between integers are not shown: ONNX Runtime would then compute in them.
+    """
+    proto = onnx.load_model_from_string(model)
+    integers: set[str] = set()
+    for node in proto.graph.node:
+        made = node.op_type == "QuantizeLinear" or node.op_type.startswith(("QLinear", "QGemm"))
+        moved = node.op_type != "DequantizeLinear" and node.input and node.input[0] in integers
+        if made or moved:
+            integers.add(node.output[0])
+    known = {output.name for output in proto.graph.output}
+    proto.graph.output.extend(onnx.ValueInfoProto(name=n) for n in sorted(integers - known))
+    unsigned = any(item.data_type == TensorProto.UINT8 for item in proto.graph.initializer)
+    session = onnxruntime_session(proto.SerializeToString(), unsigned=unsigned)
+    names = [output.name for output in session.get_outputs()]
+    for values in inputs:
+        yield dict(zip(names, session.run(names, dict(values)), strict=True))
 
 
 def litert_run(model: bytes, *values: Array, reference: bool) -> Array:
@@ -105,58 +130,6 @@ def litert_run(model: bytes, *values: Array, reference: bool) -> Array:
     return result
 
 
-_TYPES = {"int8": tflite.TensorType.INT8, "int32": tflite.TensorType.INT32}
-
-
-class _Writer:
-    """Builds the flatbuffer of a model of one operator."""
-
-    def __init__(self) -> None:
-        self.b: Any = flatbuffers.Builder(1024)
-
-    def offsets(self, start: Any, offsets: list[int]) -> int:
-        """A vector of offsets."""
-        start(self.b, len(offsets))
-        for offset in reversed(offsets):
-            self.b.PrependUOffsetTRelative(offset)
-        return int(self.b.EndVector())
-
-    def numbers(self, values: Any, dtype: type) -> int:
-        """A vector of numbers."""
-        return int(self.b.CreateNumpyVector(np.asarray(values, dtype)))
-
-    def tensor(self, name: str, shape: tuple[int, ...], kind: str, buffer: int,
-               quant: Any, axis: int) -> int:  # fmt: skip
-        """A tensor with its quantization."""
-        scale = self.numbers(quant.scale, np.float32)
-        zero = self.numbers([quant.zero_point] * quant.scale.size, np.int64)
-        tflite.QuantizationParametersStart(self.b)
-        tflite.QuantizationParametersAddScale(self.b, scale)
-        tflite.QuantizationParametersAddZeroPoint(self.b, zero)
-        tflite.QuantizationParametersAddQuantizedDimension(self.b, axis)
-        params = tflite.QuantizationParametersEnd(self.b)
-        text, dims = self.b.CreateString(name), self.numbers(shape, np.int32)
-        tflite.TensorStart(self.b)
-        tflite.TensorAddName(self.b, text)
-        tflite.TensorAddShape(self.b, dims)
-        tflite.TensorAddType(self.b, _TYPES[kind])
-        tflite.TensorAddBuffer(self.b, buffer)
-        tflite.TensorAddQuantization(self.b, params)
-        return int(tflite.TensorEnd(self.b))
-
-    def buffer(self, data: Array | None) -> int:
-        """A buffer, empty for an activation."""
-        raw = (
-            None
-            if data is None
-            else self.numbers(np.frombuffer(data.tobytes(), np.uint8), np.uint8)
-        )
-        tflite.BufferStart(self.b)
-        if raw is not None:
-            tflite.BufferAddData(self.b, raw)
-        return int(tflite.BufferEnd(self.b))
-
-
 def tflite_layer(graph: Graph) -> bytes:
     """The one node of `graph` as a TFLite file.
 
@@ -166,101 +139,62 @@ def tflite_layer(graph: Graph) -> bytes:
         Padding that TFLite cannot say, or groups other than one and depthwise.
     """
     (node,) = graph.nodes
-    out = _Writer()
-    opcode, options_kind, options, depthwise = _tflite_options(out, graph, node)
-    buffers, tensors = [out.buffer(None)], []
-    for name in [*node.inputs, "y"]:
-        tensor = graph.tensors[name]
+    name, options, fields = _tflite_options(graph, node)
+    out, tensors = TfliteWriter(), []
+    for name_in in [*node.inputs, "y"]:
+        tensor = graph.tensors[name_in]
         data, shape, axis = tensor.data, tensor.shape, 0
-        if name == "w" and depthwise:
+        if name_in == "w" and name == "DEPTHWISE_CONV_2D":
             m, r, s, _ = shape
             data = graph.constant("w").reshape(m, r, s).transpose(1, 2, 0)[None]
             shape, axis = (1, r, s, m), 3
-        buffers.append(out.buffer(data))
-        quant = graph.quant(name)
-        tensors.append(out.tensor(name, shape, tensor.dtype, len(buffers) - 1, quant, axis))
-    b = out.b
-    count = len(tensors)
-    inputs = out.numbers(range(count - 1), np.int32)
-    outputs = out.numbers([count - 1], np.int32)
-    tflite.OperatorStart(b)
-    tflite.OperatorAddOpcodeIndex(b, 0)
-    tflite.OperatorAddInputs(b, inputs)
-    tflite.OperatorAddOutputs(b, outputs)
-    tflite.OperatorAddBuiltinOptionsType(b, options_kind)
-    tflite.OperatorAddBuiltinOptions(b, options)
-    operators = out.offsets(tflite.SubGraphStartOperatorsVector, [tflite.OperatorEnd(b)])
-    listed = out.offsets(tflite.SubGraphStartTensorsVector, tensors)
-    graph_inputs = out.numbers(range(len(graph.inputs)), np.int32)
-    tflite.SubGraphStart(b)
-    tflite.SubGraphAddTensors(b, listed)
-    tflite.SubGraphAddInputs(b, graph_inputs)
-    tflite.SubGraphAddOutputs(b, outputs)
-    tflite.SubGraphAddOperators(b, operators)
-    subgraphs = out.offsets(tflite.ModelStartSubgraphsVector, [tflite.SubGraphEnd(b)])
-    tflite.OperatorCodeStart(b)
-    tflite.OperatorCodeAddDeprecatedBuiltinCode(b, opcode)
-    tflite.OperatorCodeAddBuiltinCode(b, opcode)
-    tflite.OperatorCodeAddVersion(b, 4 if node.op == Op.FULLY_CONNECTED else 3)
-    codes = out.offsets(tflite.ModelStartOperatorCodesVector, [tflite.OperatorCodeEnd(b)])
-    stored = out.offsets(tflite.ModelStartBuffersVector, buffers)
-    tflite.ModelStart(b)
-    tflite.ModelAddVersion(b, 3)
-    tflite.ModelAddOperatorCodes(b, codes)
-    tflite.ModelAddSubgraphs(b, subgraphs)
-    tflite.ModelAddBuffers(b, stored)
-    b.Finish(tflite.ModelEnd(b), b"TFL3")
-    return bytes(b.Output())
+        quant = graph.quant(name_in)
+        tensors.append(
+            out.tensor(
+                name_in,
+                shape,
+                tensor.dtype,
+                scale=quant.scale,
+                zero_point=quant.zero_point,
+                axis=axis,
+                data=data,
+            )  # fmt: skip
+        )
+    out.operator(name, tensors[:-1], tensors[-1:], options, **fields)
+    return out.finish(tensors[: len(graph.inputs)], tensors[-1:])
 
 
-def _tflite_options(out: _Writer, graph: Graph, node: Node) -> tuple[int, int, int, bool]:
-    """Operator code, kind of options, options, and whether it is depthwise."""
-    b, codes, kinds = out.b, tflite.BuiltinOperator, tflite.BuiltinOptions
+def _tflite_options(graph: Graph, node: Node) -> tuple[str, str, dict[str, int]]:
+    """Operator, its table of options, and the fields of that."""
     relu = node.clamp is not None and node.clamp[0] > -128
     fused = tflite.ActivationFunctionType.RELU if relu else tflite.ActivationFunctionType.NONE
+    fields: dict[str, int] = {"FusedActivationFunction": fused}
     size = graph.tensors["x"].shape[1:3]
     if node.op == Op.FULLY_CONNECTED:
-        tflite.FullyConnectedOptionsStart(b)
-        tflite.FullyConnectedOptionsAddFusedActivationFunction(b, fused)
-        options = tflite.FullyConnectedOptionsEnd(b)
-        return codes.FULLY_CONNECTED, kinds.FullyConnectedOptions, options, False
+        return "FULLY_CONNECTED", "FullyConnectedOptions", fields
     if node.op == Op.ADD:
-        tflite.AddOptionsStart(b)
-        tflite.AddOptionsAddFusedActivationFunction(b, fused)
-        return codes.ADD, kinds.AddOptions, tflite.AddOptionsEnd(b), False
+        return "ADD", "AddOptions", fields
     if node.op in (Op.MAX_POOL, Op.AVG_POOL):
         pool = node.attrs_as(PoolAttrs)
         pads = same_pads((size[0], size[1]), pool.kernel, pool.strides)
-        tflite.Pool2DOptionsStart(b)
-        tflite.Pool2DOptionsAddPadding(b, _padding(pool.pads, pads))
-        tflite.Pool2DOptionsAddStrideH(b, pool.strides[0])
-        tflite.Pool2DOptionsAddStrideW(b, pool.strides[1])
-        tflite.Pool2DOptionsAddFilterHeight(b, pool.kernel[0])
-        tflite.Pool2DOptionsAddFilterWidth(b, pool.kernel[1])
-        tflite.Pool2DOptionsAddFusedActivationFunction(b, fused)
-        code = codes.MAX_POOL_2D if node.op == Op.MAX_POOL else codes.AVERAGE_POOL_2D
-        return code, kinds.Pool2DOptions, tflite.Pool2DOptionsEnd(b), False
+        fields |= {"Padding": _padding(pool.pads, pads)}
+        fields |= {"StrideH": pool.strides[0], "StrideW": pool.strides[1]}
+        fields |= {"FilterHeight": pool.kernel[0], "FilterWidth": pool.kernel[1]}
+        name = "MAX_POOL_2D" if node.op == Op.MAX_POOL else "AVERAGE_POOL_2D"
+        return name, "Pool2DOptions", fields
     conv = node.attrs_as(ConvAttrs)
     m, r, s, per_group = graph.tensors["w"].shape
     pads = same_pads((size[0], size[1]), (r, s), conv.strides, conv.dilations)
-    padding = _padding(conv.pads, pads)
+    fields |= {"Padding": _padding(conv.pads, pads)}
+    fields |= {"StrideH": conv.strides[0], "StrideW": conv.strides[1]}
+    fields |= {"DilationHFactor": conv.dilations[0], "DilationWFactor": conv.dilations[1]}
     channels = graph.tensors["x"].shape[3]
-    depthwise = conv.groups == channels and per_group == 1 and channels > 1
-    if not depthwise and conv.groups != 1:
+    if conv.groups == channels and per_group == 1 and channels > 1:
+        fields |= {"DepthMultiplier": m // channels}
+        return "DEPTHWISE_CONV_2D", "DepthwiseConv2DOptions", fields
+    if conv.groups != 1:
         raise ValueError(f"{conv.groups} groups: only one or depthwise")
-    name = "DepthwiseConv2DOptions" if depthwise else "Conv2DOptions"
-    getattr(tflite, f"{name}Start")(b)
-    getattr(tflite, f"{name}AddPadding")(b, padding)
-    getattr(tflite, f"{name}AddStrideH")(b, conv.strides[0])
-    getattr(tflite, f"{name}AddStrideW")(b, conv.strides[1])
-    getattr(tflite, f"{name}AddDilationHFactor")(b, conv.dilations[0])
-    getattr(tflite, f"{name}AddDilationWFactor")(b, conv.dilations[1])
-    getattr(tflite, f"{name}AddFusedActivationFunction")(b, fused)
-    if depthwise:
-        tflite.DepthwiseConv2DOptionsAddDepthMultiplier(b, m // channels)
-    options = getattr(tflite, f"{name}End")(b)
-    code = codes.DEPTHWISE_CONV_2D if depthwise else codes.CONV_2D
-    return code, getattr(kinds, name), options, depthwise
+    return "CONV_2D", "Conv2DOptions", fields
 
 
 def _padding(pads: tuple[int, ...], same: tuple[int, ...]) -> int:

@@ -26,8 +26,8 @@ class Post(wiring.Component):
     For each of `tiles` tiles: wait until all banks of the mask `banks` are full, walk the nest over
     psum words and channel pairs, then release the banks. Four psum words make an output word, or
     eight with `sum`: a value is then the sum of a word's two psums, each scaled by its own
-    multiplier (residual additions). The maximum of `pool` output words is sent. A descriptor begins when a half of the parameters is
-    loaded, and frees it at its end if `release` says so.
+    multiplier (residual additions). The maximum of `pool` output words is sent. A descriptor begins
+    when a half of the parameters is loaded, and frees it at its end if `release` says so.
 
     Parameters
     ----------

@@ -31,8 +31,8 @@ def requantize_latency(config: Config) -> int:
 class Requantize(wiring.Component):
     """``clamp(zero_point + requantize(psum + bias))``, one a cycle, exact.
 
-    ``single``: ``(acc * M + addend + 2^(n-1)) >> n``. ``double``: gemmlowp's saturating rounding doubling
-    high multiply, then the rounding divide by ``2^(n - 31)``, as TFLite's
+    ``single``: ``(acc * M + addend + 2^(n-1)) >> n``. ``double``: gemmlowp's saturating rounding
+    doubling high multiply, then the rounding divide by ``2^(n - 31)``, as TFLite's
     ``MultiplyByQuantizedMultiplier``; for ``n < 31`` acc is first shifted left by ``31 - n``.
     TFLite leaves an int32 overflow of acc or of that shift undefined; here both saturate.
 

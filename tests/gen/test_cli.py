@@ -114,6 +114,20 @@ class TestCommands:
             cli.main()
 
 
+def test_help_shows_the_way_for_a_model_file(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    status, out, _ = rowmesh(capsys, monkeypatch, "run", "--help")
+    assert status == 0
+    lines = [line.strip() for line in out.splitlines()]
+    first = next(i for i, line in enumerate(lines) if line.startswith("python -c"))
+    assert lines[first + 1 : first + 3] == [
+        "rowmesh compile model.tflite -o model.prog",
+        "rowmesh run model.tflite --input x.npy -o y.npz --backend rtl",
+    ]
+
+
 def test_write_refuses_a_file_as_folder(tmp_path: Path) -> None:
     file = tmp_path / "out"
     file.write_text("", encoding="utf-8")

@@ -119,20 +119,23 @@ def test_max_pool_equals_both(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_average_pool_equals_litert_reference(seed: int) -> None:
+def test_average_pool_equals_litert(seed: int) -> None:
     rng = np.random.default_rng(5000 + seed)
     for _ in range(LAYERS):
         graph = random_pool(rng, "tflite", Op.AVG_POOL)
         x = random_input(graph, rng)
-        expected = litert_run(tflite_layer(graph), x, reference=True)
-        np.testing.assert_array_equal(run(graph, {"x": x})["y"], expected)
+        for rounding in ("single", "double"):
+            expected = litert_run(tflite_layer(graph), x, reference=rounding == "double")
+            np.testing.assert_array_equal(run(graph, {"x": x}, rounding)["y"], expected)
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_add_equals_litert_reference(seed: int) -> None:
+def test_add_equals_litert(seed: int) -> None:
     rng = np.random.default_rng(6000 + seed)
     for _ in range(LAYERS):
         graph = random_add(rng)
         inputs = {name: random_input(graph, rng) for name in graph.inputs}
-        expected = litert_run(tflite_layer(graph), *inputs.values(), reference=True)
-        np.testing.assert_array_equal(run(graph, inputs)["y"], expected)
+        for rounding in ("single", "double"):
+            reference = rounding == "double"
+            expected = litert_run(tflite_layer(graph), *inputs.values(), reference=reference)
+            np.testing.assert_array_equal(run(graph, inputs, rounding)["y"], expected)

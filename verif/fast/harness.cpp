@@ -40,8 +40,12 @@ struct Inputs {
 
 class Machine {
    public:
-    Machine(size_t bytes, unsigned latency, double bytes_per_cycle)
-        : memory(bytes), latency_(latency), rate_(bytes_per_cycle) {
+    Machine(size_t bytes, unsigned latency, double bytes_per_cycle, double stall, uint64_t seed)
+        : memory(bytes),
+          latency_(latency),
+          rate_(bytes_per_cycle),
+          stall_(static_cast<uint64_t>(stall * 4294967296.0)),
+          random_(seed * 2 + 1) {
         context_.reset(new VerilatedContext);
         top_.reset(new Vrowmesh(context_.get()));
         reset();
@@ -134,6 +138,15 @@ class Machine {
         return true;
     }
 
+    // Whether a channel goes on in this cycle (splitmix64).
+    bool goes() {
+        if (stall_ == 0) return true;
+        uint64_t z = random_ += 0x9e3779b97f4a7c15;
+        z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+        z = (z ^ z >> 27) * 0x94d049bb133111eb;
+        return (z >> 32) >= stall_;
+    }
+
     bool inside(uint64_t address, unsigned beats) const {
         const uint64_t begin = address / BEAT_BYTES * BEAT_BYTES;
         return begin + uint64_t(beats) * BEAT_BYTES <= memory.size();
@@ -187,13 +200,13 @@ class Machine {
         Port& port = ports_[index];
         const Inputs& before = inputs_[index];
         Inputs in;
-        in.arready = port.reads.size() < kQueue;
-        in.awready = port.writes.size() + port.responses.size() < kQueue;
+        in.arready = port.reads.size() < kQueue && goes();
+        in.awready = port.writes.size() + port.responses.size() < kQueue && goes();
         // A beat that was offered and not taken stays.
         if (!port.reads.empty()) {
             const Burst& burst = port.reads.front();
             const bool held = before.rvalid && offered_[index] == key(burst);
-            in.rvalid = held || (burst.ready_at <= cycles && allowed());
+            in.rvalid = held || (burst.ready_at <= cycles && goes() && allowed());
             if (in.rvalid) {
                 offered_[index] = key(burst);
                 in.rlast = burst.beats == 1;
@@ -202,8 +215,9 @@ class Machine {
                 if (burst.ok) std::memcpy(port.data, memory.data() + base, BEAT_BYTES);
             }
         }
-        in.wready = !port.writes.empty() && allowed();
-        if (!port.responses.empty() && port.responses.front().ready_at <= cycles) {
+        in.wready = !port.writes.empty() && goes() && allowed();
+        if (!port.responses.empty() && port.responses.front().ready_at <= cycles &&
+            (before.bvalid || goes())) {
             in.bvalid = true;
             in.bresp = port.responses.front().ok ? kOkay : kSlaveError;
         }
@@ -243,13 +257,16 @@ class Machine {
     uint64_t offered_[kMasters] = {};
     unsigned latency_;
     double rate_, budget_ = 0;
+    uint64_t stall_;   // of 2^32
+    uint64_t random_;
 };
 
 }  // namespace
 
 extern "C" {
-Machine* rowmesh_new(size_t bytes, unsigned latency, double bytes_per_cycle) {
-    return new Machine(bytes, latency, bytes_per_cycle);
+Machine* rowmesh_new(size_t bytes, unsigned latency, double bytes_per_cycle, double stall,
+                     uint64_t seed) {
+    return new Machine(bytes, latency, bytes_per_cycle, stall, seed);
 }
 void rowmesh_free(Machine* m) { delete m; }
 uint8_t* rowmesh_memory(Machine* m) { return m->memory.data(); }

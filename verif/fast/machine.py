@@ -2,6 +2,7 @@
 
 import ctypes
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,10 @@ from rowmesh.verif.simulator import build_directory, build_verilator_library
 __all__ = ["FastMachine", "build_library"]
 
 _SIGNATURES = {
-    "rowmesh_new": (ctypes.c_void_p, [ctypes.c_size_t, ctypes.c_uint, ctypes.c_double]),
+    "rowmesh_new": (
+        ctypes.c_void_p,
+        [ctypes.c_size_t, ctypes.c_uint, ctypes.c_double, ctypes.c_double, ctypes.c_uint64],
+    ),
     "rowmesh_free": (None, [ctypes.c_void_p]),
     "rowmesh_memory": (ctypes.c_void_p, [ctypes.c_void_p]),
     "rowmesh_reset": (None, [ctypes.c_void_p]),
@@ -30,8 +34,9 @@ _SIGNATURES = {
 }
 
 
+@cache
 def build_library(config: Config) -> Path:
-    """Generate, Verilate and compile the accelerator with the harness; cached by content."""
+    """Generate, Verilate and compile the accelerator with the harness; kept by content."""
     work = build_directory() / "fast" / f"{config.hash:08x}"
     work.mkdir(parents=True, exist_ok=True)
     verilog = work / f"{TOP}.v"
@@ -44,7 +49,9 @@ def build_library(config: Config) -> Path:
     harness = work / "harness.cpp"
     harness.write_bytes((Path(__file__).parent / "harness.cpp").read_bytes())
     blocks = ["pe", "cluster"] if config.pes > 16 else []
-    return build_verilator_library([verilog], [harness], work, TOP, blocks)
+    # Small machines take longer to compile than to run.
+    optimize = "-O2" if blocks else "-O1"
+    return build_verilator_library([verilog], [harness], work, TOP, blocks, optimize=optimize)
 
 
 #: Cycles between two looks at the clock on the wall.
@@ -64,6 +71,10 @@ class FastMachine:
         Cycles from an accepted address to its first beat (reads) or response (writes).
     bytes_per_cycle : float
         Limit over all masters and both directions; 0 is unlimited.
+    stall : float
+        Probability with which each AXI channel pauses in a cycle.
+    seed : int
+        Of the pauses.
     """
 
     def __init__(
@@ -73,13 +84,15 @@ class FastMachine:
         *,
         latency: int = 20,
         bytes_per_cycle: float = 0.0,
+        stall: float = 0.0,
+        seed: int = 1,
     ) -> None:
         self._library = ctypes.CDLL(str(build_library(config)))
         for name, (result, arguments) in _SIGNATURES.items():
             function = getattr(self._library, name)
             function.restype, function.argtypes = result, arguments
         size = -(-memory_bytes // 4096) * 4096
-        self._handle = self._library.rowmesh_new(size, latency, bytes_per_cycle)
+        self._handle = self._library.rowmesh_new(size, latency, bytes_per_cycle, stall, seed)
         pointer = ctypes.cast(
             self._library.rowmesh_memory(self._handle), ctypes.POINTER(ctypes.c_uint8)
         )
