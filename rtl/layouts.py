@@ -181,7 +181,7 @@ class Layouts:
             {
                 "rows": self.config.cluster_rows,
                 "cols": self.config.cluster_cols,
-                "instances": 32,
+                "instances": self.config.most_instances,
                 "unit": 4,
                 "index": 6,
                 "go": 1,
@@ -191,6 +191,11 @@ class Layouts:
 
     # -- descriptors ---------------------------------------------------------------------------
 
+    @property
+    def tile_bits(self) -> int:
+        """Bits of a number of words, pixels or rows of a tile."""
+        return bits_for(self.config.glb_iact_words)
+
     @cached_property
     def pe(self) -> data.StructLayout:
         """Work of one PE: ``groups x blocks`` weight blocks, each met by ``rows x windows``."""
@@ -199,10 +204,10 @@ class Layouts:
             {
                 "groups": 16,  # psum groups: accumulations that start from zero
                 "blocks": COUNT_BITS,  # weight blocks accumulated into one psum group
-                "rows": COUNT_BITS,  # runs of sliding windows that meet one weight block
-                "windows": COUNT_BITS,  # windows of a run
+                "rows": self.tile_bits,  # runs of sliding windows that meet one weight block
+                "windows": self.tile_bits,  # windows of a run
                 "segments": bits_for(c.iact_addr_depth),  # segments of a window
-                "segment_cols": 8,  # columns of a segment (C0 * U)
+                "segment_cols": bits_for(c.weight_addr_depth),  # columns of a segment (C0 * U)
                 "cols": bits_for(c.weight_addr_depth),  # columns of a window (C0 * S)
                 "psums": bits_for(c.psum_depth),  # M0, even
                 "iact_source": bits_for(c.glb_iact_banks - 1),  # router listened to
@@ -257,9 +262,9 @@ class Layouts:
                 # From the last row of a plane to the next plane; `plane_stride` in programs.
                 "plane_step": signed(DRAM_STEP_BITS),
                 "row_stride": signed(DRAM_STEP_BITS),
-                "words": 16,  # DRAM words of a row
-                "planes": COUNT_BITS,
-                "rows": COUNT_BITS,  # rows from DRAM
+                "words": self.tile_bits,  # DRAM words of a row
+                "planes": self.tile_bits,
+                "rows": self.tile_bits,  # rows from DRAM
                 "top": 8,  # rows of padding
                 "bottom": 8,
                 "left": 8,  # words of padding
@@ -279,8 +284,7 @@ class Layouts:
     @cached_property
     def iact_reader(self) -> data.StructLayout:
         """A loop nest (level 0 innermost) over one tile; the two innermost levels are a segment."""
-        item_bits = bits_for(self.config.glb_iact_words)
-        counts = [item_bits] * ITEM_LOOPS + [COUNT_BITS] * (IACT_LOOPS - ITEM_LOOPS)
+        counts = [self.tile_bits] * ITEM_LOOPS + [COUNT_BITS] * (IACT_LOOPS - ITEM_LOOPS)
         return data.StructLayout(
             {
                 "base": self.iact_address_bits,

@@ -38,6 +38,7 @@ class Node:
         random.seed(cocotb.RANDOM_SEED)
         self.dut, self.config = dut, bench_config()
         self.layouts = Layouts(self.config)
+        self.mask_bits = max(instances(self.config).values())
         self.row = random.randrange(self.config.cluster_rows)
         self.col = random.randrange(self.config.cluster_cols)
         dut.row.value, dut.col.value = self.row, self.col
@@ -78,7 +79,7 @@ class Node:
         return {
             "rows": random.getrandbits(config.cluster_rows) | (random.random() < 0.7) << self.row,
             "cols": random.getrandbits(config.cluster_cols) | (random.random() < 0.7) << self.col,
-            "instances": random.getrandbits(32) & random.getrandbits(32),
+            "instances": random.getrandbits(self.mask_bits) & random.getrandbits(self.mask_bits),
             "unit": unit,
             "index": random.randrange(-(-size // 32) + 1),
             "go": int(random.random() < 0.3),
@@ -109,7 +110,11 @@ class Node:
 
     def write_all(self) -> None:
         """Every word of every instance; starts nothing."""
-        everywhere = {"rows": 1 << self.row, "cols": 1 << self.col, "instances": 0xFFFF_FFFF}
+        everywhere = {
+            "rows": 1 << self.row,
+            "cols": 1 << self.col,
+            "instances": (1 << self.mask_bits) - 1,
+        }
         for unit in Unit:
             for index in range(-(-self.layouts.descriptor(unit).size // 32)):
                 self.send(self.word(**everywhere, unit=unit, index=index, go=0))

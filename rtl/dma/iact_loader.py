@@ -11,7 +11,6 @@ from rowmesh.rtl.config import WORD_BYTES, Config
 from rowmesh.rtl.control.agu import Agu
 from rowmesh.rtl.layouts import (
     ADDRESS_BITS,
-    COUNT_BITS,
     FAULT_BITS,
     RLC_PAIRS,
     WORD_BITS,
@@ -20,9 +19,6 @@ from rowmesh.rtl.layouts import (
 from rowmesh.rtl.nest import Nest
 
 __all__ = ["IactLoader"]
-
-#: Width of ``8 n + 4``, whose fifth is the worst case of an RLC chunk of n words.
-_SLOT_BITS = 19
 
 
 class IactLoader(wiring.Component):
@@ -63,6 +59,8 @@ class IactLoader(wiring.Component):
         layouts = Layouts(config)
         self.desc_layout = layouts.iact_loader
         self.address_bits = layouts.iact_loader["dest"].width
+        #: Width of ``8 n + 4``, whose fifth is the worst case of an RLC chunk of n words.
+        self.slot_bits = layouts.tile_bits + 3
         entry = data.StructLayout({"address": self.address_bits, "data": WORD_BITS})
         super().__init__(
             {
@@ -81,7 +79,7 @@ class IactLoader(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         job: Any = self.desc.payload
-        m.submodules.decoder = decoder = RlcDecoder()
+        m.submodules.decoder = decoder = RlcDecoder(len(job.words))
         begin, asks = Signal(), Signal()
         self._requests(m, job, begin, asks)
 
@@ -163,11 +161,11 @@ class IactLoader(wiring.Component):
 
     def _requests(self, m: Module, job: Any, begin: Signal, asks: Signal) -> None:
         """Request the rows of the tile, from `begin` on; `asks` until the last is taken."""
-        nest = Nest([COUNT_BITS] * 2, stride=job.row_stride.shape())
+        nest = Nest([len(job.rows), len(job.planes)], stride=job.row_stride.shape())
         m.submodules.agu = agu = Agu(nest, {"dram": ("step", ADDRESS_BITS)})
-        words = Signal(_SLOT_BITS, reset_less=True)  # of a row in DRAM
+        words = Signal(self.slot_bits, reset_less=True)  # of a row in DRAM
         rest = Signal(range(RLC_PAIRS), reset_less=True)
-        steps = Signal(range(_SLOT_BITS + 1))
+        steps = Signal(range(self.slot_bits + 1))
         waits, starts = Signal(), Signal()
         loops: Any = agu.loops
         base: Any = agu.base
@@ -201,6 +199,6 @@ class IactLoader(wiring.Component):
             m.d.sync += [
                 waits.eq(1),
                 rest.eq(0),
-                steps.eq(Mux(job.compressed, _SLOT_BITS, 0)),
+                steps.eq(Mux(job.compressed, self.slot_bits, 0)),
                 words.eq(Mux(job.compressed, Cat(Const(RLC_PAIRS - 1, 3), job.words), job.words)),
             ]

@@ -11,8 +11,6 @@ from rowmesh.rtl.layouts import Layouts
 
 __all__ = ["Records", "wrap", "zero"]
 
-SEGMENT_COLS_BITS = 8
-
 
 def wrap(value: Value, depth: int) -> Value:
     """``value mod depth`` for ``value < 2 * depth``: the address of a ring of any depth."""
@@ -33,7 +31,8 @@ class Records:
     def column_bits(self) -> int:
         """Bits of a column while it is decoded: the window, a segment beyond it, one count."""
         c = self.config
-        return bits_for(c.weight_addr_depth + (1 << SEGMENT_COLS_BITS) + c.max_run)
+        segment_bits = self.layouts.pe["segment_cols"].width
+        return bits_for(c.weight_addr_depth + (1 << segment_bits) + c.max_run)
 
     @property
     def psum_bits(self) -> int:

@@ -45,7 +45,7 @@ class WeightFetch(wiring.Component):
     `o` from registers and the data SPad.
     """
 
-    def __init__(self, config: Config, depth: int = 3) -> None:
+    def __init__(self, config: Config, depth: int = 2) -> None:
         self.config = config
         self.depth = depth
         self.records = records = Records(config)
