@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from rowmesh.gen.errors import RowmeshError
+from rowmesh.gen.files import read_file
 from rowmesh.gen.graph import ARITHMETIC, Array, Graph
 
 __all__ = ["Network", "import_model", "quantized_network"]
@@ -132,12 +133,7 @@ def import_model(path: Path) -> Graph:
     """The graph of a file, by the importer for what it holds."""
     from rowmesh.gen.tflite_reader import IDENTIFIER
 
-    try:
-        with path.open("rb") as file:
-            head = file.read(8)
-    except OSError as error:
-        raise RowmeshError(f"{path}: {error.strerror}") from None
-    if head[4:8] == IDENTIFIER:
+    if read_file(path)[4:8] == IDENTIFIER:
         from rowmesh.gen.import_tflite import import_tflite
 
         return import_tflite(path)
