@@ -17,7 +17,8 @@ import typer
 from hypothesis import strategies as st
 from rich.progress import Progress
 
-from rowmesh.gen.compiler import Compiled, compile_graph
+from rowmesh.gen.compiled import Compiled
+from rowmesh.gen.compiler import compile_graph
 from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.graph import Array, Graph
 from rowmesh.gen.runtime import Runtime

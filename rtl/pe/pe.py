@@ -143,23 +143,23 @@ class Pe(wiring.Component):
         return m
 
     def build_work(self, m: Module, sequencer: Any, waiting: Any, drain: Any) -> Signal:
-        """Take a descriptor when the one before has been computed."""
+        """Begin a descriptor when the one before has been computed; take it at its end."""
         desc: Any = self.desc
-        work = Signal(self.records.layouts.pe, reset_less=True)
-        init = Signal()
+        begun, init = Signal(), Signal()
         self.computing = Signal()
         m.d.comb += [
-            sequencer.load.eq(desc.valid & desc.ready),
-            sequencer.groups.eq(desc.payload.groups),
-            sequencer.init.eq(init),
-            self.computing.eq(init | sequencer.running | waiting),
             # The first group begins in the lower bank, and could reach into the upper one.
-            desc.ready.eq(~self.computing & ~drain.full[1]),
-            self.iact_source.eq(work.iact_source),
+            init.eq(desc.valid & ~begun & ~drain.full[1]),
+            sequencer.init.eq(init),
+            self.computing.eq(begun),
+            desc.ready.eq(begun & ~sequencer.running & ~waiting),
+            self.iact_source.eq(desc.payload.iact_source),
         ]
-        m.d.sync += init.eq(sequencer.load)
-        with m.If(sequencer.load):
-            m.d.sync += work.eq(desc.payload)
+        with m.If(init):
+            m.d.sync += begun.eq(1)
+        with m.If(desc.ready):
+            m.d.sync += begun.eq(0)
+        work: Signal = desc.payload
         return work
 
     def build_status(self, m: Module, sequencer: Any, mac: Any, drain: Any) -> None:
