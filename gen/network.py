@@ -49,7 +49,8 @@ class Network:
             wanted = np.dtype("float32" if self.real else tensor.model_dtype)
             if array.dtype != wanted:
                 raise RowmeshError(f"input {name!r} is {array.dtype}: must be {wanted}")
-            if array.shape[1:] != shape[1:] or not len(array) or len(array) % shape[0]:
+            fits = array.ndim == len(shape) and array.shape[1:] == shape[1:]
+            if not fits or not len(array) or len(array) % shape[0]:
                 first = "N" if shape[0] == 1 else f"N x {shape[0]}"
                 told = ", ".join((first, *map(str, shape[1:])))
                 raise RowmeshError(f"input {name!r} has shape {array.shape}: must be ({told})")

@@ -63,6 +63,7 @@ def onnxruntime_session(model: bytes, *, unsigned: bool = True) -> Any:
     options.intra_op_num_threads = 1
     if unsigned:
         options.add_session_config_entry("session.x64quantprecision", "1")
-    # Between int8 tensors of the QDQ form it would compute in real numbers on x86.
-    options.add_session_config_entry("session.qdqisint8allowed", "1")
+    else:
+        # Between int8 tensors of the QDQ form it would compute in real numbers on x86.
+        options.add_session_config_entry("session.qdqisint8allowed", "1")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
