@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rowmesh.gen.compiler import Compiled
+from rowmesh.gen.compiled import Compiled
 from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.generate import TOP
 from rowmesh.gen.graph import Array
