@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from rowmesh.gen.errors import RowmeshError
+from rowmesh.gen.files import read_file
 from rowmesh.gen.graph import ARITHMETIC, Array, Graph
 
 __all__ = ["Network", "import_model", "quantized_network"]
@@ -48,7 +49,8 @@ class Network:
             wanted = np.dtype("float32" if self.real else tensor.model_dtype)
             if array.dtype != wanted:
                 raise RowmeshError(f"input {name!r} is {array.dtype}: must be {wanted}")
-            if array.shape[1:] != shape[1:] or not len(array) or len(array) % shape[0]:
+            fits = array.ndim == len(shape) and array.shape[1:] == shape[1:]
+            if not fits or not len(array) or len(array) % shape[0]:
                 first = "N" if shape[0] == 1 else f"N x {shape[0]}"
                 told = ", ".join((first, *map(str, shape[1:])))
                 raise RowmeshError(f"input {name!r} has shape {array.shape}: must be ({told})")
@@ -132,12 +134,7 @@ def import_model(path: Path) -> Graph:
     """The graph of a file, by the importer for what it holds."""
     from rowmesh.gen.tflite_reader import IDENTIFIER
 
-    try:
-        with path.open("rb") as file:
-            head = file.read(8)
-    except OSError as error:
-        raise RowmeshError(f"{path}: {error.strerror}") from None
-    if head[4:8] == IDENTIFIER:
+    if read_file(path)[4:8] == IDENTIFIER:
         from rowmesh.gen.import_tflite import import_tflite
 
         return import_tflite(path)
