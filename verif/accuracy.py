@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from rowmesh.gen.graph import Graph
@@ -45,23 +46,18 @@ def onnxruntime_accuracy(path: Path, images: Images, labels: Labels) -> float:
     return float(np.mean(scores.argmax(axis=1) == labels))
 
 
-def onnxruntime_session(model: bytes, *, unsigned: bool = True) -> Any:
+def onnxruntime_session(model: bytes) -> Any:
     """A model in ONNX Runtime: one thread, and integer products that are exact on every CPU.
 
-    Parameters
-    ----------
-    model : bytes
-        The file.
-    unsigned : bool
-        Its activations are uint8 or float. Without VNNI, products of unsigned and signed bytes
-        saturate unless told otherwise; with int8 activations they never do, and there are fewer
-        kernels that can be told.
+    Without VNNI, products of unsigned and signed bytes saturate unless told otherwise. With int8
+    activations they never do, and fewer kernels can be told: only uint8 models are.
     """
     import onnxruntime
 
+    initializers = onnx.load_model_from_string(model).graph.initializer
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    if unsigned:
+    if any(item.data_type == onnx.TensorProto.UINT8 for item in initializers):
         options.add_session_config_entry("session.x64quantprecision", "1")
     # Between int8 tensors of the QDQ form it would compute in real numbers on x86.
     options.add_session_config_entry("session.qdqisint8allowed", "1")

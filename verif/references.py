@@ -94,8 +94,7 @@ def onnxruntime_tensors(
             integers.add(node.output[0])
     known = {output.name for output in proto.graph.output}
     proto.graph.output.extend(onnx.ValueInfoProto(name=n) for n in sorted(integers - known))
-    unsigned = any(item.data_type == TensorProto.UINT8 for item in proto.graph.initializer)
-    session = onnxruntime_session(proto.SerializeToString(), unsigned=unsigned)
+    session = onnxruntime_session(proto.SerializeToString())
     names = [output.name for output in session.get_outputs()]
     for values in inputs:
         yield dict(zip(names, session.run(names, dict(values)), strict=True))
