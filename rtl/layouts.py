@@ -32,7 +32,7 @@ ADDRESS_BITS = 32
 WORD_BITS = 8 * WORD_BYTES
 CONFIG_BITS = 32
 #: Steps between rows and planes in DRAM, in bytes, with a sign.
-DRAM_STEP_BITS = 26
+DRAM_STEP_BITS = 28
 #: (pairs, count bits, value bits) of an RLC word of a tensor in DRAM: `docs/architecture.md`.
 RLC_PAIRS, RLC_COUNT_BITS, RLC_VALUE_BITS = 5, 4, 8
 #: Loop nests: levels of the iact reader, the post-processing reader and the output writer.
@@ -408,9 +408,17 @@ def stored_values(layout: data.StructLayout, values: Mapping[str, Any]) -> dict[
         if isinstance(field.shape, Nest) and name in stored:
             stored[name] = field.shape.store(stored[name], str(name))
     if "plane_step" in layout.members and "plane_stride" in stored:
-        rows = max(0, stored["rows"] - 1)
-        stored["plane_step"] = stored.pop("plane_stride") - rows * stored["row_stride"]
+        plane, row = (_with_sign(stored[f"{name}_stride"]) for name in ("plane", "row"))
+        del stored["plane_stride"]
+        stored["row_stride"] = row
+        stored["plane_step"] = plane - max(0, stored["rows"] - 1) * row
     return stored
+
+
+def _with_sign(stride: int) -> int:
+    """A DRAM stride that may be given modulo the address space."""
+    half = 1 << (ADDRESS_BITS - 1)
+    return (stride + half) % (2 * half) - half
 
 
 def _pack(layout: Any, value: Any, path: str) -> int:
