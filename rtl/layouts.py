@@ -408,17 +408,9 @@ def stored_values(layout: data.StructLayout, values: Mapping[str, Any]) -> dict[
         if isinstance(field.shape, Nest) and name in stored:
             stored[name] = field.shape.store(stored[name], str(name))
     if "plane_step" in layout.members and "plane_stride" in stored:
-        plane, row = (_with_sign(stored[f"{name}_stride"]) for name in ("plane", "row"))
-        del stored["plane_stride"]
-        stored["row_stride"] = row
-        stored["plane_step"] = plane - max(0, stored["rows"] - 1) * row
+        rows = max(0, stored["rows"] - 1)
+        stored["plane_step"] = stored.pop("plane_stride") - rows * stored["row_stride"]
     return stored
-
-
-def _with_sign(stride: int) -> int:
-    """A DRAM stride that may be given modulo the address space."""
-    half = 1 << (ADDRESS_BITS - 1)
-    return (stride + half) % (2 * half) - half
 
 
 def _pack(layout: Any, value: Any, path: str) -> int:
