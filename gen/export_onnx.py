@@ -146,10 +146,17 @@ class _Exporter:
 
     # -- nodes ---------------------------------------------------------------------------------
 
-    def emit(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        """Add a node, which is called after its output."""
-        self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
+    def emit(
+        self, op: str, inputs: list[str], output: str, *, name: str = "", **attributes: Any
+    ) -> str:
+        """Add a node; without a name it is called after its output."""
+        name = name or f"{output}/{op}"
+        self.nodes.append(helper.make_node(op, inputs, [output], name=name, **attributes))
         return output
+
+    def operator(self, node: Node, op: str, inputs: list[str], **attributes: Any) -> str:
+        """Add what a node of the graph does, under its name."""
+        return self.emit(op, inputs, f"{node.outputs[0]}/real", name=node.name, **attributes)
 
     def constant(self, name: str, value: Any, dtype: type) -> str:
         self.constants[name] = np.ascontiguousarray(value, dtype).reshape(np.shape(value))
@@ -213,7 +220,7 @@ class _Exporter:
     def dequantized(self, name: str, data: Array, quant: Quant, dtype: type) -> str:
         """A quantized constant as a real value."""
         inputs = [self.constant(name, data, dtype), *self.parameters(name, quant, dtype)]
-        axis = {"axis": 0} if quant.per_channel else {}
+        axis: dict[str, Any] = {"axis": 0} if quant.per_channel else {}
         return self.emit("DequantizeLinear", inputs, f"{name}/dequantized", **axis)
 
     # -- operators -----------------------------------------------------------------------------
@@ -221,10 +228,10 @@ class _Exporter:
     def conv(self, node: Node) -> str:
         attrs = node.attrs_as(ConvAttrs)
         constants = self.weights(node, lambda weights: weights.transpose(_TO_NCHW))
-        return self.emit(
+        return self.operator(
+            node,
             "Conv",
             [self.value(node, 0), *constants],
-            f"{node.outputs[0]}/real",
             kernel_shape=self.graph.tensors[node.inputs[1]].shape[1:3],
             strides=attrs.strides,
             pads=_onnx_pads(attrs.pads),
@@ -241,18 +248,18 @@ class _Exporter:
             return weights.reshape(-1, *image).transpose(_TO_NCHW).reshape(weights.shape)
 
         inputs = [self.value(node, 0), *self.weights(node, order)]
-        return self.emit("Gemm", inputs, f"{node.outputs[0]}/real", transB=1)
+        return self.operator(node, "Gemm", inputs, transB=1)
 
     def pool(self, node: Node) -> str:
         attrs, size = node.attrs_as(PoolAttrs), self.graph.tensors[node.inputs[0]].shape[1:3]
-        inputs, output = [self.value(node, 0)], f"{node.outputs[0]}/real"
+        inputs = [self.value(node, 0)]
         average = node.op == Op.AVG_POOL
         if average and attrs.kernel == size and not any(attrs.pads):
-            return self.emit("GlobalAveragePool", inputs, output)
-        return self.emit(
+            return self.operator(node, "GlobalAveragePool", inputs)
+        return self.operator(
+            node,
             "AveragePool" if average else "MaxPool",
             inputs,
-            output,
             kernel_shape=attrs.kernel,
             strides=attrs.strides,
             pads=_onnx_pads(attrs.pads),
@@ -260,17 +267,17 @@ class _Exporter:
         )
 
     def add(self, node: Node) -> str:
-        return self.emit("Add", [self.value(node, i) for i in (0, 1)], f"{node.outputs[0]}/real")
+        return self.operator(node, "Add", [self.value(node, index) for index in (0, 1)])
 
     def transpose(self, node: Node) -> str:
         perm = node.attrs_as(TransposeAttrs).perm
-        # Axis k of the file is axis orders[..][k] of the graph.
+        # Axis k in the file is axis source[k] (target[k]) of the graph.
         source, target = (
             _TO_NCHW if name in self.channels_first else tuple(range(len(perm)))
             for name in (node.inputs[0], node.outputs[0])
         )
         axes = [source.index(perm[axis]) for axis in target]
-        return self.emit("Transpose", [self.value(node, 0)], f"{node.outputs[0]}/real", perm=axes)
+        return self.operator(node, "Transpose", [self.value(node, 0)], perm=axes)
 
     def reshape(self, node: Node) -> str:
         (x,), (y,) = node.inputs, node.outputs
@@ -279,7 +286,7 @@ class _Exporter:
         if source != target:
             value = self.reordered(value, self.graph.tensors[x], source, to_file=False)
             value = self.reordered(value, self.graph.tensors[y], target, to_file=True)
-        return self.reshaped(value, self.shape(y), f"{y}/real")
+        return self.operator(node, "Reshape", [value, self.wanted(self.shape(y), y)])
 
     def reordered(self, value: str, tensor: Tensor, image: Image | None, *, to_file: bool) -> str:
         """A value in memory order H, W, C of an image brought into C, H, W, or the other way."""
@@ -287,12 +294,12 @@ class _Exporter:
             return value
         (h, w, c), n, name = image, tensor.shape[0], f"{tensor.name}/{'chw' if to_file else 'hwc'}"
         shape, perm = ((n, h, w, c), _TO_NCHW) if to_file else ((n, c, h, w), _TO_NHWC)
-        value = self.reshaped(value, shape, f"{name}/image")
+        value = self.emit("Reshape", [value, self.wanted(shape, name)], f"{name}/image")
         return self.emit("Transpose", [value], name, perm=perm)
 
-    def reshaped(self, value: str, shape: tuple[int, ...], output: str) -> str:
-        wanted = self.constant(f"{output}/shape", np.array(shape), np.int64)
-        return self.emit("Reshape", [value, wanted], output)
+    def wanted(self, shape: tuple[int, ...], name: str) -> str:
+        """The operand of a Reshape that says the shape."""
+        return self.constant(f"{name}/shape", np.array(shape), np.int64)
 
 
 _WRITERS: dict[Op, Callable[[_Exporter, Node], str]] = {

@@ -32,7 +32,7 @@ ADDRESS_BITS = 32
 WORD_BITS = 8 * WORD_BYTES
 CONFIG_BITS = 32
 #: Steps between rows and planes in DRAM, in bytes, with a sign.
-DRAM_STEP_BITS = 26
+DRAM_STEP_BITS = 28
 #: (pairs, count bits, value bits) of an RLC word of a tensor in DRAM: `docs/architecture.md`.
 RLC_PAIRS, RLC_COUNT_BITS, RLC_VALUE_BITS = 5, 4, 8
 #: Loop nests: levels of the iact reader, the post-processing reader and the output writer.

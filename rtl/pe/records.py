@@ -4,7 +4,8 @@ from functools import cached_property
 from typing import Any
 
 from amaranth.hdl import Mux, Value, signed
-from amaranth.lib import data
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
 
 from rowmesh.rtl.config import Config, bits_for
 from rowmesh.rtl.layouts import Layouts
@@ -46,6 +47,35 @@ class Records:
         c = self.config
         share = c.weight_word_bits // c.weight_addrs_per_word
         return data.ArrayLayout(share, c.weight_addrs_per_word)
+
+    @property
+    def iact_write(self) -> wiring.Signature:
+        """Write port for the words of the window."""
+        address = bits_for(self.config.iact_words - 1)
+        beat = self.layouts.iact_beat
+        return wiring.Signature({"enable": Out(1), "address": Out(address), "data": Out(beat)})
+
+    @property
+    def iact_read(self) -> wiring.Signature:
+        """Read port for the words of the window."""
+        address = bits_for(self.config.iact_words - 1)
+        return wiring.Signature({"address": Out(address), "data": In(self.layouts.iact_beat)})
+
+    @property
+    def ends_write(self) -> wiring.Signature:
+        """Write port for ends of columns; address: slot, then half."""
+        return wiring.Signature(
+            {
+                "enable": Out(self.config.weight_addrs_per_word),
+                "address": Out(self.slot_bits + 1),
+                "data": Out(self.ends),
+            }
+        )
+
+    @property
+    def ends_read(self) -> wiring.Signature:
+        """Read port for ends of columns."""
+        return wiring.Signature({"address": Out(self.slot_bits + 1), "data": In(self.ends)})
 
     @property
     def slots(self) -> int:

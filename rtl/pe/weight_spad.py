@@ -39,6 +39,8 @@ class WeightSpad(wiring.Component):
         iacts of the window.
     o : Out(stream of Records.column)
         iacts whose column is not empty, and markers.
+    ends_write, ends_read : Out
+        Ports of the `OperandSpad`, in a machine that is sparse.
     address : In, word : Out
         Read port of the data SPad, asynchronous.
     release : In(1)
@@ -54,6 +56,10 @@ class WeightSpad(wiring.Component):
     def __init__(self, config: Config) -> None:
         self.config = config
         self.records = records = Records(config)
+        ports: dict[str, Any] = {}
+        if config.sparse:
+            ports["ends_write"] = Out(records.ends_write)
+            ports["ends_read"] = Out(records.ends_read).array(2)
         super().__init__(
             {
                 "weight": In(stream.Signature(records.layouts.weight_beat)),
@@ -69,6 +75,7 @@ class WeightSpad(wiring.Component):
                 "word": Out(config.weight_word_bits),
                 "release": In(1),
                 "fault": Out(1),
+                **ports,
             }
         )
 
@@ -156,16 +163,13 @@ class WeightSpad(wiring.Component):
         """
         c = self.config
         o: Any = self.o
-        parts, records = c.weight_addrs_per_word, self.records
-        share = records.ends.elem_shape
-        depth = (1 << records.slot_bits) + records.slots
-        m.submodules.addresses = spad = Spad(records.ends.size, depth, reads=2, parts=parts)
-        ports: Any = spad
+        parts = c.weight_addrs_per_word
+        write: Any = self.ends_write
         bank = Signal()  # of the block that loads; the other one is looked up
         m.d.comb += [
-            ports.write[0].enable.eq(loader.note),
-            ports.write[0].address.eq(Cat(loader.slot, bank)),
-            ports.write[0].data.eq(loader.ends),
+            write.enable.eq(loader.note),
+            write.address.eq(Cat(loader.slot, bank)),
+            write.data.eq(loader.ends),
         ]
         with m.If(self.take):
             m.d.sync += bank.eq(~bank)
@@ -173,15 +177,16 @@ class WeightSpad(wiring.Component):
         column = self.i.payload.column
         count = 1 << len(column)
         found: list[Any] = []
-        for n in range(2):  # its own end, the one before
+        reads: Any = self.ends_read
+        for n, read in enumerate(reads):  # its own end, the one before
             slot = Signal.like(loader.slot, name=f"slot_{n}")
             part = Signal(range(parts), name=f"part_{n}")
             m.d.comb += [
                 slot.eq(Array((k - n) % count // parts for k in range(count))[column]),
                 part.eq(Array((k - n) % count % parts for k in range(count))[column]),
-                ports.read[n].address.eq(Cat(slot, ~bank)),
+                read.address.eq(Cat(slot, ~bank)),
             ]
-            found.append(ports.read[n].data.word_select(part, share)[: c.weight_addr_bits])
+            found.append(read.data[part][: c.weight_addr_bits])
         before = Signal(c.weight_addr_bits)
         m.d.comb += [
             before.eq(Mux(column == 0, 0, found[1])),

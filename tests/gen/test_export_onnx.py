@@ -192,6 +192,7 @@ def test_file(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["y.onnx"]
     model = onnx.load(tmp_path / "y.onnx")
     assert {node.domain for node in model.graph.node} == {""}
+    assert [node.name for node in model.graph.node if node.op_type == "Conv"] == ["layer"]
     arrays = {proto.name: numpy_helper.to_array(proto) for proto in model.graph.initializer}
     np.testing.assert_array_equal(arrays["w"], graph.constant("w").transpose(0, 3, 1, 2))
     assert arrays["w"].dtype == np.int8
