@@ -10,6 +10,7 @@ from rowmesh.gen.graph import (
     Array,
     Attrs,
     Clamp,
+    ClampAttrs,
     Graph,
     Node,
     Op,
@@ -193,13 +194,15 @@ class TfliteBuilder:
         self.nodes[output.name] = Node(op, output.name, names, (output.name,), attrs)
 
     def fuse(self, x: Tensor, output: Tensor, bounds: Clamp) -> None:
-        """Put an activation function that stands alone into what makes its input."""
+        """Put an activation function that stands alone into what makes its input, or behind it."""
         node = self.nodes.get(x.name)
-        readers = sum(self.raw.tensors[i].name == x.name for op in self.raw.operators
-                      for i in op.inputs if i >= 0)  # fmt: skip
+        read = [i for op in self.raw.operators for i in op.inputs if i >= 0]
+        read += self.raw.outputs
+        alone = [self.raw.tensors[i].name for i in read].count(x.name) == 1
         known = node is not None and node.op in (Op.CONV, Op.FULLY_CONNECTED, Op.ADD)
-        if node is None or not known or readers != 1 or node.clamp is not None:
-            raise self.error(f"cannot be fused into what makes {x.name!r}")
+        if node is None or not known or not alone or node.clamp is not None:
+            self.emit(Op.CLAMP, [x], output, ClampAttrs(clamp=bounds))
+            return
         del self.nodes[x.name], self.tensors[x.name]
         self.tensors[output.name] = output
         fused = replace(node, name=output.name, outputs=(output.name,)).with_clamp(bounds)

@@ -336,6 +336,7 @@ HANDLERS: dict[str, Callable[[TfliteBuilder], None]] = {
     "READ_VARIABLE": _read_variable,
     "RELU": lambda builder: _activation(builder, (0.0, np.inf)),
     "RELU6": lambda builder: _activation(builder, (0.0, 6.0)),
+    "RELU_N1_TO_1": lambda builder: _activation(builder, (-1.0, 1.0)),
     "SOFTMAX": _softmax,
     "VAR_HANDLE": _var_handle,
 }

@@ -175,6 +175,29 @@ def test_computed_shape() -> None:
     np.testing.assert_array_equal(run(graph, {"x": values})["y"], shown["y"])
 
 
+def test_float_activation_behind_anything() -> None:
+    """It is fused only where nothing else reads what it limits."""
+    out = TfliteWriter()
+    x = out.tensor("x", (1, 4, 4, 2), "float32")
+    m = out.tensor("m", (1, 2, 2, 2), "float32")
+    r = out.tensor("r", (1, 2, 2, 2), "float32")
+    s = out.tensor("s", (1, 2, 2, 2), "float32")
+    y = out.tensor("y", (1, 2, 2, 2), "float32")
+    out.operator("MAX_POOL_2D", [x], [m], "Pool2DOptions", Padding=1, StrideH=2, StrideW=2,
+                 FilterHeight=2, FilterWidth=2)  # fmt: skip
+    out.operator("RELU6", [m], [r])
+    out.operator("ADD", [r, m], [s], "AddOptions")
+    out.operator("RELU_N1_TO_1", [s], [y])
+    model = out.finish([x], [y, s])
+    graph = import_tflite_model(model, "float")
+    assert [node.op for node in graph.nodes] == [Op.MAX_POOL, Op.CLAMP, Op.ADD, Op.CLAMP]
+    values = np.random.default_rng(3).normal(0, 4, (1, 4, 4, 2)).astype(np.float32)
+    (shown,) = litert(model, [{"x": values}], "double")
+    found = float_run(graph, {"x": values})
+    for name in ("r", "s", "y"):
+        np.testing.assert_array_equal(found[name], shown[name])
+
+
 # -- refused -----------------------------------------------------------------------------------
 
 Build = Callable[[TfliteWriter], tuple[list[int], list[int]]]
