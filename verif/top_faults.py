@@ -115,19 +115,14 @@ class Bed:
         """
         dram = self.board.dram
         values = inputs or self.inputs
+        readable = range(len(self.image)) if read is None else read
+        writable = range(self.compiled.write_limit) if write is None else write
 
         def host() -> DeviceFault:
-            device = Runtime(self.compiled, self.board).device
-            image = self.compiled.features["x"]
-            self.board.write_memory(image.address, image.store(values["x"][0]))
+            device = self._set_up(values, words)
             for address, content in (damage or {}).items():
                 self.board.write_memory(address, content)
-            if read is not None or write is not None:
-                ours = read or range(len(self.image)), write or range(0)
-                device.set_windows(*((window.start, window.stop) for window in ours))
-            device.choose(self.program.start, words or len(self.program) // WORD_BYTES)
-            dram.fetched.clear()
-            dram.written.clear()
+            device.set_windows((readable.start, readable.stop), (writable.start, writable.stop))
             try:
                 device.run()
             except DeviceFault as fault:
@@ -140,10 +135,9 @@ class Bed:
         accesses = len(dram.fetched), len(dram.written)
         await self.board.cycles(_LATER)
         assert (len(dram.fetched), len(dram.written)) == accesses, "accessed after the fault"
-        for window, made in ((read, dram.fetched), (write, dram.written)):
-            if window is not None:
-                outside = [at for at, size in made if {at, at + size - 1} - set(window)]
-                assert not outside, f"0x{outside[0]:x} is outside the window"
+        for window, made in ((readable, dram.fetched), (writable, dram.written)):
+            for at, size in made:
+                assert at in window and at + size - 1 in window, f"0x{at:x} is outside the window"
         if layer is None:
             assert not dram.written, "written though nothing was executed"
         self._check_written(values)
@@ -156,11 +150,7 @@ class Bed:
         dram = self.board.dram
 
         def begin() -> None:
-            device = Runtime(self.compiled, self.board).device
-            image = self.compiled.features["x"]
-            self.board.write_memory(image.address, image.store(self.inputs["x"][0]))
-            device.choose(self.program.start, len(self.program) // WORD_BYTES)
-            dram.written.clear()
+            self._set_up(self.inputs, None)
             control = register_map(self.config)["CONTROL"]
             self.board.write_register(control.offset, control.mask("start"))
 
@@ -174,6 +164,16 @@ class Bed:
         await self.board.cycles(_LATER)
         assert len(dram.written) == written, "written after the reset"
         self._check_written(self.inputs)
+
+    def _set_up(self, inputs: dict[str, Array], words: int | None) -> Accelerator:
+        """Everything before the start (blocking)."""
+        device = Runtime(self.compiled, self.board).device
+        image = self.compiled.features["x"]
+        self.board.write_memory(image.address, image.store(inputs["x"][0]))
+        device.choose(self.program.start, words or len(self.program) // WORD_BYTES)
+        self.board.dram.fetched.clear()
+        self.board.dram.written.clear()
+        return device
 
     def _check_written(self, inputs: dict[str, Array]) -> None:
         """What was written before the fault is part of the right result."""
