@@ -11,21 +11,24 @@ from typing import Any
 
 import numpy as np
 
-from rowmesh.gen.compiler import Compiled, compile_graph
+from rowmesh.gen.compiled import Compiled
+from rowmesh.gen.compiler import compile_graph
 from rowmesh.gen.driver import Bus
 from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.files import check_folder, write_in_one_step
 from rowmesh.gen.graph import Array, Graph
 from rowmesh.gen.network import Network, import_model, quantized_network
-from rowmesh.gen.runtime import Runtime
+from rowmesh.gen.runtime import Result, Runtime
 from rowmesh.gen.tables import operator_lines
 from rowmesh.rtl.config import Config, load_config
 
-__all__ = ["BACKENDS", "CompiledNetwork", "Progress", "compile", "run", "run_graph"]
+__all__ = ["BACKENDS", "SIMULATORS", "CompiledNetwork", "Progress", "compile", "run", "run_graph"]
 
 Progress = Callable[[str], None]
 #: What can run a network.
 BACKENDS = ("golden", "cycle", "rtl")
+#: What simulates the RTL.
+SIMULATORS = ("verilator", "icarus")
 
 
 def _silent(line: str) -> None:
@@ -203,17 +206,23 @@ def run(
 
 
 def run_graph(
-    graph: Graph, config: Config, values: Mapping[str, Array], backend: str, progress: Progress
+    graph: Graph,
+    config: Config,
+    values: Mapping[str, Array],
+    backend: str,
+    progress: Progress,
+    sim: str = "verilator",
 ) -> dict[str, Array]:
-    """Every tensor of an int8 graph on one of the `BACKENDS`.
+    """Every tensor of an int8 graph on one of the `BACKENDS`, the RTL on one of the `SIMULATORS`.
 
     Raises
     ------
     RowmeshError
-        Unknown backend; a layer does not fit; a fault of the machine.
+        Unknown backend or simulator; a layer does not fit; a fault of the machine.
     """
-    if backend not in BACKENDS:
-        raise RowmeshError(f"backend {backend!r}: must be one of {', '.join(BACKENDS)}")
+    for name, value, known in (("backend", backend, BACKENDS), ("simulator", sim, SIMULATORS)):
+        if value not in known:
+            raise RowmeshError(f"{name} {value!r}: must be one of {', '.join(known)}")
     if backend == "golden":
         from rowmesh.sim_models import golden
 
@@ -231,6 +240,15 @@ def run_graph(
             progress(line)
         cycles = sum(layer.predicted_cycles for layer in compiled.layers)
         progress(f"{cycles:.0f} cycles an image predicted")
+        return result.values
+    if sim == "icarus":
+        from rowmesh.verif.icarus_run import run_on_icarus
+
+        progress("running on Icarus, about a thousand cycles a second")
+        result = run_on_icarus(compiled, values)
+        for line in operator_lines(compiled, result.images[0]):
+            progress(line)
+        progress(_mean_cycles(result))
         return result.values
     from rowmesh.verif.fast.machine import FastMachine
 
@@ -255,6 +273,10 @@ def _measured(
     result = runtime.run(
         values, image_done=lambda n, cycles: progress(f"image {n + 1}: {cycles} cycles")
     )
-    cycles = sum(result.cycles(n) for n in range(len(result.images)))
-    progress(f"{cycles / len(result.images):.0f} cycles an image measured")
+    progress(_mean_cycles(result))
     return result.values
+
+
+def _mean_cycles(result: Result) -> str:
+    cycles = sum(result.cycles(n) for n in range(len(result.images)))
+    return f"{cycles / len(result.images):.0f} cycles an image measured"

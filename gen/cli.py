@@ -50,8 +50,9 @@ ModelArgument = Annotated[
 
 _RUN_HELP = """Run a network on inputs: golden model, cycle model, or the RTL.
 
-Inputs are in the model's own type and layout, images (of a streaming model: steps) along the
-first axis; y.npz holds the outputs by name. Your own int8 .tflite in three lines:
+Inputs are in the model's own type and layout, images (of a streaming model:
+steps) along the first axis; y.npz holds the outputs by the model's names.
+Your own int8 .tflite in three lines:
 
 \b
   python -c "import numpy as n; n.save('x', n.zeros((1,96,96,3), n.int8))"

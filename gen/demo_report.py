@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from rowmesh.gen.compiler import Compiled
+from rowmesh.gen.compiled import Compiled
 from rowmesh.gen.demo_workers import RtlImage
 from rowmesh.gen.graph import Array, Op
 from rowmesh.gen.macs import effectual_macs, nominal_macs

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rowmesh.gen.compiler import Compiled
+from rowmesh.gen.compiled import Compiled
 from rowmesh.gen.graph import Array
 from rowmesh.gen.runtime import Measure, Runtime
 from rowmesh.rtl.config import Config

@@ -1,4 +1,4 @@
-"""Output files that are complete or not there."""
+"""Files: read with a readable error, and output that is complete or not there."""
 
 import os
 from collections.abc import Callable
@@ -6,7 +6,21 @@ from pathlib import Path
 
 from rowmesh.gen.errors import RowmeshError
 
-__all__ = ["check_folder", "write_in_one_step"]
+__all__ = ["check_folder", "read_file", "write_in_one_step"]
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file.
+
+    Raises
+    ------
+    RowmeshError
+        It cannot be read; says why.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RowmeshError(f"{path}: {error.strerror}") from None
 
 
 def write_in_one_step(path: Path, write: Callable[[Path], object]) -> None:

@@ -153,13 +153,8 @@ def run_model(
         Whatever is wrong with the network, the files or the run.
     """
     check_folder(out)
-    if backend == "rtl" and sim != "verilator":
-        raise RowmeshError(
-            f"--sim {sim}: whole networks run on verilator only; `make sim SIM={sim}` runs the "
-            "benches, with that of the whole accelerator"
-        )
     network = load_graph(model, calibration)
     values = network.take(read_arrays(inputs, network.graph.inputs))
-    results = run_graph(network.graph, config, values, backend, progress)
+    results = run_graph(network.graph, config, values, backend, progress, sim)
     write_arrays(out, network.give(results, all_layers))
     progress(f"{out}: {len(next(iter(values.values())))} images, backend {backend}")

@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import numpy_helper
 
 from rowmesh.gen.errors import RowmeshError
+from rowmesh.gen.files import read_file
 from rowmesh.gen.fold_padding import fold_padding
 from rowmesh.gen.graph import Array, Graph, Op, Tensor
 from rowmesh.gen.onnx_builder import IMAGE_RANK, Builder, OnnxNode
@@ -49,10 +50,7 @@ def import_onnx(path: str | Path) -> Graph:
         The file does not exist, is no ONNX file or truncated, or what `import_onnx_model` refuses.
     """
     path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise RowmeshError(f"{path}: {error.strerror}") from None
+    data = read_file(path)
     try:
         model = onnx.load_model_from_string(data)
     except DecodeError:

@@ -8,6 +8,7 @@ models become states of the graph, with the values that the model's initializati
 from pathlib import Path
 
 from rowmesh.gen.errors import RowmeshError
+from rowmesh.gen.files import read_file
 from rowmesh.gen.fold_padding import fold_padding
 from rowmesh.gen.graph import Array, Graph
 from rowmesh.gen.tflite_builder import TfliteBuilder
@@ -31,10 +32,7 @@ def import_tflite(path: str | Path) -> Graph:
         The file does not exist, is no TFLite file, or what `import_tflite_model` refuses.
     """
     path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise RowmeshError(f"{path}: {error.strerror}") from None
+    data = read_file(path)
     return import_tflite_model(data, path.stem, label=str(path))
 
 

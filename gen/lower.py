@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.graph import ConvAttrs, Graph, Node, Op, PoolAttrs
-from rowmesh.gen.placement import Placement
+from rowmesh.gen.placement import MOST_PADDING, Placement
 from rowmesh.gen.quantize import add_parameters, pool_parameters, requant_parameters
 from rowmesh.gen.task import ConvTask
 from rowmesh.gen.tensors import Feature
@@ -67,7 +67,7 @@ def lower_node(
     Raises
     ------
     RowmeshError
-        A bias with the folded zero point exceeds 32 bits: names the operator.
+        A bias with the folded zero point exceeds 32 bits, or padding its limit: names the operator.
     """
     node = placed.node
     last = placed.pool or node
@@ -117,6 +117,10 @@ def _convolution(graph: Graph, node: Node, pool: Node | None, source: Feature) -
     fields: dict[str, Any] = {"pad_value": source.stored_zero & 0xFF}
     if node.op is Op.CONV:
         attrs = node.attrs_as(ConvAttrs)
+        if max(attrs.pads) > MOST_PADDING:
+            raise RowmeshError(
+                f"{node.op} {node.name!r}: padding {max(attrs.pads)} exceeds {MOST_PADDING}"
+            )
         fields.update(stride=attrs.strides, dilation=attrs.dilations)
         fields["pad"] = (attrs.pads[0], attrs.pads[2])
         weights, fields["blocks"] = _blocked(weights, attrs.groups)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from rowmesh.gen.compiler import CompiledLayer
+from rowmesh.gen.compiled import CompiledLayer
 from rowmesh.gen.graph import Array, ConvAttrs, Graph, Node, Op
 from rowmesh.sim_models import golden_ops as ops
 

@@ -86,6 +86,8 @@ class Mapping:
         Largest tile of one PE column: rows x columns of the convolution, before pooling.
     channels_first : bool
         Items in the order channels inside filter rows, or the other way round.
+    dense : bool
+        Weights lie and travel as raw values: always in a dense machine.
     folds : int
         Parts of the items of a PE whose inputs are in the iact banks at different times.
     """
@@ -102,6 +104,7 @@ class Mapping:
     rows: int
     width: int
     channels_first: bool
+    dense: bool = False
     folds: int = 1
 
     # -- the window in a PE --------------------------------------------------------------------
@@ -289,4 +292,5 @@ class Mapping:
             f"clusters={self.vertical}/{self.horizontal} tile={self.rows}x{self.width} "
             f"passes={self.passes} rounds={self.rounds}"
             + (f" folds={self.folds}" if self.loads > 1 else "")
+            + (" raw weights" if self.dense and self.config.sparse else "")
         )

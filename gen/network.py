@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from rowmesh.gen.errors import RowmeshError
+from rowmesh.gen.files import read_file
 from rowmesh.gen.graph import ARITHMETIC, Array, Graph
 
 __all__ = ["Network", "import_model", "quantized_network"]
@@ -48,7 +49,8 @@ class Network:
             wanted = np.dtype("float32" if self.real else tensor.model_dtype)
             if array.dtype != wanted:
                 raise RowmeshError(f"input {name!r} is {array.dtype}: must be {wanted}")
-            if array.shape[1:] != shape[1:] or not len(array) or len(array) % shape[0]:
+            fits = array.ndim == len(shape) and array.shape[1:] == shape[1:]
+            if not fits or not len(array) or len(array) % shape[0]:
                 first = "N" if shape[0] == 1 else f"N x {shape[0]}"
                 told = ", ".join((first, *map(str, shape[1:])))
                 raise RowmeshError(f"input {name!r} has shape {array.shape}: must be ({told})")
@@ -98,6 +100,7 @@ def quantized_network(
 
     if graph.quantized:
         return Network(graph, real=False)
+    _refuse_mixed(graph)
     if samples is None:
         node = next((n for n in graph.nodes if n.op in ARITHMETIC), None)
         what = "" if node is None else f"{node.op} {node.name!r} reads float {node.inputs[0]!r}: "
@@ -116,16 +119,22 @@ def quantized_network(
     return Network(quantize_graph(graph, graph.from_model(known)), real=True)
 
 
+def _refuse_mixed(graph: Graph) -> None:
+    """Refuse a network that is int8 in one part and float in another."""
+    kinds = {graph.tensors[n.outputs[0]].dtype: n for n in graph.nodes if n.op in ARITHMETIC}
+    if len(kinds) > 1:
+        node = kinds["float32"]
+        raise RowmeshError(
+            f"{node.op} {node.name!r} of an int8 network computes tensor {node.outputs[0]!r} in "
+            "float32: quantize the whole network"
+        )
+
+
 def import_model(path: Path) -> Graph:
     """The graph of a file, by the importer for what it holds."""
     from rowmesh.gen.tflite_reader import IDENTIFIER
 
-    try:
-        with path.open("rb") as file:
-            head = file.read(8)
-    except OSError as error:
-        raise RowmeshError(f"{path}: {error.strerror}") from None
-    if head[4:8] == IDENTIFIER:
+    if read_file(path)[4:8] == IDENTIFIER:
         from rowmesh.gen.import_tflite import import_tflite
 
         return import_tflite(path)

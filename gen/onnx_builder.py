@@ -263,6 +263,17 @@ class Builder:
         fits = producer is not None and producer.op in (Op.CONV, Op.FULLY_CONNECTED)
         return fits and producer is not None and producer.clamp is None
 
+    def fuse_scale(self, node: OnnxNode, tensor: Tensor, factor: Array) -> None:
+        """Fuse a factor of every output channel into the Conv or Gemm that makes `tensor`."""
+        producer = self.nodes[tensor.name]
+        for name in producer.inputs[1:]:
+            old = self.tensors[name]
+            assert old.data is not None
+            shape = (-1, *[1] * (old.data.ndim - 1))
+            data = (old.data * factor.reshape(shape)).astype(np.float32)
+            self.tensors[name] = replace(old, data=data, quant=None)
+        self._rename(producer, node.outputs[0])
+
     def fuse_bias(self, node: OnnxNode, tensor: Tensor, bias: Array, name: str) -> None:
         """Fuse the addition of a constant into the Conv or Gemm that makes `tensor`."""
         producer = self.nodes[tensor.name]

@@ -89,6 +89,31 @@ def _conv(builder: Builder, node: OnnxNode) -> None:
     )
 
 
+def _batch_normalization(builder: Builder, node: OnnxNode) -> None:
+    """Scale and offset of every channel: into the layer before, or a 1 x 1 depthwise layer."""
+    x = builder.activation(node, 0)
+    gain, offset, mean, variance = (
+        builder.constant(node, i).astype(np.float64) for i in range(1, 5)
+    )
+    node.require("training_mode", 0)
+    node.require("spatial", 1)
+    node.take("momentum", 0.9)
+    factor = gain / np.sqrt(variance + node.take("epsilon", 1e-5))
+    offset = offset - mean * factor
+    if len(node.outputs) > 1 or factor.shape != x.shape[-1:]:
+        raise node.error(f"{factor.shape} factors for the shape {x.shape}")
+    if builder.takes_bias(x):
+        builder.fuse_scale(node, x, factor)
+        column = offset.reshape(-1, 1, 1) if len(x.shape) == IMAGE_RANK else offset
+        builder.fuse_bias(node, builder.tensors[node.outputs[0]], column, node.inputs[2])
+        return
+    x = builder.image(node, x)
+    weights = builder.weight(node.inputs[1], factor.reshape(-1, 1, 1, 1))
+    bias = builder.weight(node.inputs[2], offset)
+    attrs = ConvAttrs(groups=x.shape[3])
+    builder.emit(Op.CONV, node.name, [x, weights, bias], replace(x, name=node.outputs[0]), attrs)
+
+
 def _pool(builder: Builder, node: OnnxNode) -> None:
     x = builder.image(node, builder.activation(node, 0))
     n, h, w, c = x.shape
@@ -308,6 +333,7 @@ HANDLERS: dict[str, Callable[[Builder, OnnxNode], None]] = {
     **MOVES,
     "Add": _add,
     "AveragePool": _pool,
+    "BatchNormalization": _batch_normalization,
     "Clip": _clip,
     "Conv": _conv,
     "DequantizeLinear": dequantize,

@@ -42,7 +42,54 @@ def fuse_quantized(graph: Graph) -> Graph:
     RowmeshError
         An operator computes with a tensor that is not quantized; names both.
     """
-    return _Fusion(graph).run()
+    return _Fusion(_quantized_before_moves(graph)).run()
+
+
+def _quantized_before_moves(graph: Graph) -> Graph:
+    """Quantize before what only moves values or takes a maximum, where a model does it behind.
+
+    That is the same, and what makes the values can then be fused with its quantization.
+    """
+    tensors, nodes = dict(graph.tensors), list(graph.nodes)
+    index = len(nodes)
+    while index:
+        index -= 1
+        last = nodes[index]
+        real = last.inputs[0]
+        place = next((i for i, node in enumerate(nodes) if real in node.outputs), None)
+        if last.op is not Op.QUANTIZE or place is None or nodes[place].op not in _KEEPING:
+            continue
+        moving, source = nodes[place], nodes[place].inputs[0]
+        quant = tensors[last.outputs[0]].quant
+        maker = next((node for node in nodes if source in node.outputs), None)
+        shared = any(_readers(nodes, graph, name) > 1 for name in (real, source))
+        if shared or quant is None or maker is None or maker.op is Op.DEQUANTIZE:
+            continue
+        made = dataclasses.replace(
+            tensors[source], name=f"{source}_int8", dtype="int8", quant=quant,
+            unsigned=tensors[last.outputs[0]].unsigned,
+        )  # fmt: skip
+        tensors[made.name] = made
+        nodes[index] = _stored_node(moving, quant, (made.name,), last.outputs)
+        nodes[place] = dataclasses.replace(last, inputs=(source,), outputs=(made.name,))
+        index = place + 1
+    return dataclasses.replace(graph, tensors=tensors, nodes=tuple(nodes))
+
+
+def _readers(nodes: list[Node], graph: Graph, name: str) -> int:
+    return sum(name in node.inputs for node in nodes) + graph.outputs.count(name)
+
+
+def _stored_node(
+    node: Node, quant: Quant, inputs: tuple[str, ...], outputs: tuple[str, ...]
+) -> Node:
+    """A node of `_KEEPING` on stored values: bounds and padding in their domain."""
+    if node.op is Op.PAD:
+        attrs = node.attrs_as(PadAttrs)
+        stored = int(quant.quantize(np.array(attrs.value)))
+        node = dataclasses.replace(node, attrs=dataclasses.replace(attrs, value=stored))
+    moved = dataclasses.replace(node, inputs=inputs, outputs=outputs)
+    return moved.with_clamp(quantized_clamp(node.clamp, quant))
 
 
 class _Fusion:
@@ -224,18 +271,9 @@ class _Fusion:
                 target, name=node.outputs[0], quant=source.quant, unsigned=source.unsigned
             )
             self.tensors[made.name] = made
-        if node.op is Op.PAD and source.quant is not None:
-            node = dataclasses.replace(node, attrs=self._stored_value(node, source.quant))
-        fused = dataclasses.replace(node, inputs=(source.name,), outputs=(made.name,))
         assert made.quant is not None
-        self.nodes.append(fused.with_clamp(quantized_clamp(node.clamp, made.quant)))
+        self.nodes.append(_stored_node(node, made.quant, (source.name,), (made.name,)))
         if made is not target:
             attrs = QuantizeAttrs(clamp=(-128, 127))
             name = f"{node.name}_quantize"
             self.nodes.append(Node(Op.QUANTIZE, name, (made.name,), (target.name,), attrs))
-
-    @staticmethod
-    def _stored_value(node: Node, quant: Quant) -> PadAttrs:
-        attrs = node.attrs_as(PadAttrs)
-        stored = int(quant.quantize(np.array(attrs.value)))
-        return dataclasses.replace(attrs, value=stored)

@@ -3,11 +3,11 @@
 import math
 from dataclasses import dataclass
 
-from rowmesh.gen.graph import ConvAttrs, Graph, Node, Op, PoolAttrs
+from rowmesh.gen.graph import Graph, Node, Op, PoolAttrs
 from rowmesh.gen.quantize import add_parameters, pool_parameters
 from rowmesh.rtl.config import Config
 
-__all__ = ["Placement", "place_operators"]
+__all__ = ["MOST_PADDING", "Placement", "place_operators"]
 
 #: Rows or columns of padding on one side, as the iact loader counts them.
 MOST_PADDING = 255
@@ -67,7 +67,7 @@ def _obstacle(graph: Graph, node: Node, config: Config) -> str:
     shapes = [graph.tensors[name].shape for name in (*node.inputs, *node.outputs)]
     match node.op:
         case Op.CONV:
-            return _padding(node.attrs_as(ConvAttrs).pads)
+            return ""
         case Op.FULLY_CONNECTED:
             whole = math.prod(shapes[0][1:]) == graph.constant(node.inputs[1]).shape[1]
             return "" if whole else "a product over a part of the input's axes"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.fixed_point import MAX_SHIFT, quantize_multiplier
-from rowmesh.gen.graph import Graph, Node, Numerics, PoolAttrs
+from rowmesh.gen.graph import Graph, Node, Numerics, Op, PoolAttrs
 from rowmesh.gen.post_training import quantize_graph, quantized_clamp
 from rowmesh.sim_models import golden_rules as rules
 from rowmesh.sim_models.golden_ops import requant, window_counts
@@ -43,7 +43,11 @@ def requant_parameters(graph: Graph, node: Node) -> tuple[NDArray[np.int64], NDA
     s_x = graph.quant(node.inputs[0]).scale[0]
     s_w = graph.quant(node.inputs[1]).scale
     s_y = graph.quant(node.outputs[0]).scale[0]
-    scales = np.broadcast_to(s_x * s_w / s_y, graph.tensors[node.inputs[1]].shape[:1])
+    products = s_x * s_w
+    if node.op is Op.FULLY_CONNECTED and s_w.size == 1:
+        # TFLite multiplies the two scales of such a layer in float32.
+        products = products.astype(np.float32).astype(np.float64)
+    scales = np.broadcast_to(products / s_y, graph.tensors[node.inputs[1]].shape[:1])
     try:
         pairs = [quantize_multiplier(float(scale)) for scale in scales]
     except RowmeshError as error:

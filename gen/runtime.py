@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rowmesh.gen.compiler import Compiled, DeviceStep, HostStep
+from rowmesh.gen.compiled import Compiled, DeviceStep, HostStep
 from rowmesh.gen.driver import Accelerator, Bus, DeviceFault
 from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.graph import Array

@@ -12,7 +12,7 @@ from rowmesh.gen.tiling import Phase, Round, Tile, phases
 from rowmesh.rtl.config import PSUM_LANES
 from rowmesh.rtl.layouts import Source, Unit
 
-__all__ = ["LayerSchedule", "Writer"]
+__all__ = ["Descriptors", "LayerSchedule", "Writer"]
 
 Instance = tuple[int, int, int]
 Descriptors = dict[Instance, dict[str, Any]]
@@ -167,7 +167,7 @@ class LayerSchedule:
                         "words": region.words,
                         "blocks": region.blocks,
                         "repeats": count // len(m.slot_blocks(place.blocks)),
-                        "dense": int(not c.sparse),
+                        "dense": int(m.dense),
                     }
         for unit, descriptors in out.items():
             program.write_all(unit, descriptors)
@@ -186,7 +186,7 @@ class LayerSchedule:
             "psums": m.m0,
             "iact_source": k,
             "iact_signed": int(self.memory.input.signed),
-            "weight_dense": int(not c.sparse),
+            "weight_dense": int(m.dense),
             "chain": int(below),
         }
 

@@ -33,6 +33,9 @@ _FITTED = {
     "layer": 300.0,  # program, configuration, latencies
 }
 
+#: Part of non-zero weights above which coded weights cannot save a cycle worth their bytes.
+_FULL = 0.95
+
 
 @dataclass(frozen=True)
 class BlockWords:
@@ -54,19 +57,19 @@ class _Blocks:
 
     def __init__(self, config: Config, task: ConvTask) -> None:
         self.config, self.task = config, task
-        self.known: dict[tuple[int, int, int], BlockWords] = {}
+        self.known: dict[tuple[int, int, int, bool], BlockWords] = {}
 
-    def __call__(self, c0: int, s0: int, m0: int) -> BlockWords:
-        """Sizes for items of `s0` filter columns and `c0` channels and groups of `m0` psums."""
-        key = (c0, s0, m0)
+    def __call__(self, mapping: Mapping) -> BlockWords:
+        """Sizes of the blocks of a mapping."""
+        key = (mapping.c0, mapping.s0, mapping.m0, mapping.dense)
         if key not in self.known:
-            words = self._words(c0, s0, m0)
+            words = self._words(*key)
             self.known[key] = BlockWords(
                 int(words.max()), float(words.mean()), float(words.mean(axis=0).max())
             )
         return self.known[key]
 
-    def _words(self, c0: int, s0: int, m0: int) -> NDArray[np.int64]:
+    def _words(self, c0: int, s0: int, m0: int, dense: bool) -> NDArray[np.int64]:
         """Words of shape (groups of m0, R, S parts, C parts)."""
         weights = self.task.weights
         outputs, taps, cols, channels = weights.shape
@@ -74,10 +77,10 @@ class _Blocks:
         padded = np.pad(weights != 0, pad)
         shape = (-1, m0, taps, padded.shape[2] // s0, s0, padded.shape[3] // c0, c0)
         split = padded.reshape(shape)
-        if self.config.sparse:
-            pairs = _pairs(split, self.config.max_run)
-        else:
+        if dense:
             pairs = np.full((split.shape[0], *split.shape[2:]), m0)
+        else:
+            pairs = _pairs(split, self.config.max_run)
         words: NDArray[np.int64] = -(-pairs // self.config.macs_per_pe)
         total: NDArray[np.int64] = words.sum(axis=(3, 5))
         return total
@@ -98,8 +101,25 @@ def _divisors(number: int) -> list[int]:
     return [d for d in range(1, number + 1) if number % d == 0]
 
 
+def _encodings(config: Config, task: ConvTask) -> list[bool]:
+    """Whether weights may be sent raw, coded, or both are worth a look."""
+    if not config.sparse:
+        return [True]
+    density = np.count_nonzero(task.weights) / task.weights.size
+    smaller = density * config.weight_pair_bits > config.weight_bits
+    return [False] if not smaller else [True] if density > _FULL else [False, True]
+
+
 def _candidates(config: Config, task: ConvTask, small: bool) -> Iterator[Mapping]:
     """Every mapping worth a look, before capacities are checked; `small`: the lowest tiles only."""
+    for dense in _encodings(config, task):
+        yield from _coded_candidates(config, task, small, dense)
+
+
+def _coded_candidates(
+    config: Config, task: ConvTask, small: bool, dense: bool
+) -> Iterator[Mapping]:
+    """The candidates with weights of one form."""
     _, _, taps, _ = task.weights.shape
     words = task.block_outputs // task.word_psums
     height, width = task.output.height, task.output.width
@@ -141,6 +161,7 @@ def _candidates(config: Config, task: ConvTask, small: bool) -> Iterator[Mapping
                                 rows=(rows - 1) * task.pool_stride[0] + task.pool[0],
                                 width=(w - 1) * task.pool_stride[1] + task.pool[1],
                                 channels_first=first,
+                                dense=dense,
                             )
 
 
@@ -184,7 +205,8 @@ def predicted_cycles(
     windows = mapping.rows * mapping.width
     groups, passes = mapping.groups, mapping.passes
     blocks = groups * passes
-    load = words.mean + mapping.cols / max(1, config.weight_addrs_per_word) + 1
+    addresses = 0 if mapping.dense else mapping.cols / max(1, config.weight_addrs_per_word)
+    load = words.mean + addresses + 1
     steps = mapping.rows * (mapping.width + mapping.segments - 1)
     lookups = max(1.0, mapping.segment_words * density)
     # Neighbouring windows share most of their values, so PEs of a column stay uneven for long.
@@ -225,7 +247,8 @@ def _dram_words(mapping: Mapping, blocks: int, load: float) -> float:
     pixels = task.pooled(0, mapping.rows) * task.pooled(1, mapping.width) * mapping.spatial_cols
     outputs = pixels * mapping.slot_outputs // task.word_psums
     weights = blocks * mapping.output_cols * mapping.pe_rows * load * weight_sources
-    return iacts + weights * config.weight_word_bits / 64 + clusters * outputs
+    bits = config.weight_dense_word_bits if mapping.dense else config.weight_word_bits
+    return iacts + weights * bits / 64 + clusters * outputs
 
 
 def best_mapping(config: Config, task: ConvTask) -> tuple[Mapping, float, str]:
@@ -242,14 +265,14 @@ def best_mapping(config: Config, task: ConvTask) -> tuple[Mapping, float, str]:
         No mapping fits: names the layer and the parameters to change, with what they need.
     """
     blocks = _Blocks(config, task)
-    density = 1.0 if task.input.stored_zero else 0.5
+    density = task.density
     best: tuple[Mapping, float, str] | None = None
     # Inputs in parts only where nothing else fits: they are loaded again for every output group.
     for small in (False, True):
         for mapping in _candidates(config, task, small):
             if mapping.cols > config.weight_addr_depth or mapping.m0 > config.psum_depth:
                 continue
-            words = blocks(mapping.c0, mapping.s0, mapping.m0)
+            words = blocks(mapping)
             if not _fits(mapping, words):
                 continue
             most = best[1] if best is not None else math.inf
@@ -280,7 +303,7 @@ def _shortage(config: Config, task: ConvTask, blocks: _Blocks) -> str:
             continue
         if mapping.output_slots > 1 or mapping.block_slots > 1 or mapping.chained:
             continue
-        words = blocks(mapping.c0, mapping.s0, mapping.m0)
+        words = blocks(mapping)
         needs = {
             "weight_addr_depth": mapping.cols,
             "weight_data_depth": words.largest,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from rowmesh.gen.compiler import Compiled
+from rowmesh.gen.compiled import Compiled
 from rowmesh.gen.runtime import Measure
 
 __all__ = ["operator_lines", "operator_rows"]

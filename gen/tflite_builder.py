@@ -135,8 +135,11 @@ class TfliteBuilder:
         if raw.scale.size != 1 or raw.zero_point.size != 1:
             told = "no quantization" if not raw.scale.size else f"{raw.scale.size} scales"
             raise self.error(f"tensor {raw.name!r} is {raw.dtype} with {told}: one is needed")
+        zero = int(raw.zero_point[0]) - (128 if unsigned else 0)
+        if not -128 <= zero <= 127:
+            raise self.error(f"tensor {raw.name!r} has the zero point {raw.zero_point[0]}")
         try:
-            return Quant(raw.scale, int(raw.zero_point[0]) - (128 if unsigned else 0))
+            return Quant(raw.scale, zero)
         except RowmeshError as error:
             raise self.error(f"tensor {raw.name!r}: {error}") from None
 

@@ -13,7 +13,7 @@ from rowmesh.gen.tensors import Feature
 from rowmesh.gen.tiling import Tile, factor
 from rowmesh.rtl.config import PSUM_LANES, WORD_BYTES
 from rowmesh.rtl.layouts import (
-    ADDRESS_BITS,
+    DRAM_STEP_BITS,
     IACT_LOOPS,
     PARAM_WORDS,
     POST_LOOPS,
@@ -103,8 +103,13 @@ class TileWork:
         task, feature, second = self.task, self.memory.input, self.memory.second
         plane_stride = feature.plane_stride
         if second is not None:
-            # From a plane to that of the other tensor; addresses wrap.
-            plane_stride = (second.address - feature.address) % (1 << ADDRESS_BITS)
+            # From a plane to that of the other tensor.
+            plane_stride = second.address - feature.address
+            if not -(1 << DRAM_STEP_BITS - 2) <= plane_stride < 1 << DRAM_STEP_BITS - 2:
+                raise RowmeshError(
+                    f"layer {task.name}: its operands lie {abs(plane_stride)} bytes apart in DRAM: "
+                    f"must be less than {1 << DRAM_STEP_BITS - 2}"
+                )
         planes, taps, rows, width = self._geometry(tile, position, fold)
         first_row = tile.row * task.stride[0] + taps[0] * task.dilation[0] - task.pad[0]
         first_col = tile.left * task.stride[1] - task.pad[1]
@@ -128,7 +133,7 @@ class TileWork:
         if feature.compressed and inside[0] and words not in (0, feature.width):
             raise RowmeshError(f"layer {task.name}: a compressed row must be read as a whole")
         return {
-            "base": base % (1 << ADDRESS_BITS),
+            "base": base,
             "plane_stride": plane_stride,
             "row_stride": feature.row_stride,
             "words": words,

@@ -228,7 +228,7 @@ class Cluster(wiring.Component):
         m.d.sync += [
             self.busy.eq(busy),
             # A descriptor still on its way to the output writer counts as its work.
-            self.writers_busy.eq(dma.writer_busy | node.out_writer[0].valid),
+            self.writers_busy.eq(dma.writer_busy | node.writer_pending),
             self.fault.eq(dma.fault | 0),
         ]
         for unit in (pes, glb):

@@ -171,6 +171,11 @@ class Config:
         return self.pe_rows * self.pe_cols
 
     @property
+    def most_instances(self) -> int:
+        """Units of the most frequent kind in a cluster."""
+        return max(self.pes_per_cluster, self.glb_iact_banks)
+
+    @property
     def clusters(self) -> int:
         """Clusters of the mesh."""
         return self.cluster_rows * self.cluster_cols

@@ -14,6 +14,7 @@ from amaranth.hdl import signed, unsigned
 from amaranth.lib import data
 
 from rowmesh.rtl.config import IACT_PAIRS, PSUM_LANES, WORD_BYTES, Config, bits_for
+from rowmesh.rtl.nest import Nest
 
 __all__ = [
     "Activity",
@@ -24,17 +25,22 @@ __all__ = [
     "Unit",
     "descriptor_values",
     "descriptor_words",
+    "stored_values",
 ]
 
 ADDRESS_BITS = 32
 WORD_BITS = 8 * WORD_BYTES
 CONFIG_BITS = 32
+#: Steps between rows and planes in DRAM, in bytes, with a sign.
+DRAM_STEP_BITS = 28
 #: (pairs, count bits, value bits) of an RLC word of a tensor in DRAM: `docs/architecture.md`.
 RLC_PAIRS, RLC_COUNT_BITS, RLC_VALUE_BITS = 5, 4, 8
 #: Loop nests: levels of the iact reader, the post-processing reader and the output writer.
 IACT_LOOPS, POST_LOOPS, WRITER_LOOPS = 8, 7, 4
 #: Innermost loops of the iact reader that make one segment (pixel of the stride, word).
 SEGMENT_LOOPS = 2
+#: Innermost loops of the iact reader that walk one item: no more rounds than words in the bank.
+ITEM_LOOPS = 5
 COUNT_BITS = 12
 #: Bias (32), multiplier (31) and shift (6) of one output channel: two DRAM words.
 BIAS_BITS, MULTIPLIER_BITS, SHIFT_BITS = 32, 31, 6
@@ -175,7 +181,7 @@ class Layouts:
             {
                 "rows": self.config.cluster_rows,
                 "cols": self.config.cluster_cols,
-                "instances": 32,
+                "instances": self.config.most_instances,
                 "unit": 4,
                 "index": 6,
                 "go": 1,
@@ -185,6 +191,11 @@ class Layouts:
 
     # -- descriptors ---------------------------------------------------------------------------
 
+    @property
+    def tile_bits(self) -> int:
+        """Bits of a number of words, pixels or rows of a tile."""
+        return bits_for(self.config.glb_iact_words)
+
     @cached_property
     def pe(self) -> data.StructLayout:
         """Work of one PE: ``groups x blocks`` weight blocks, each met by ``rows x windows``."""
@@ -193,10 +204,10 @@ class Layouts:
             {
                 "groups": 16,  # psum groups: accumulations that start from zero
                 "blocks": COUNT_BITS,  # weight blocks accumulated into one psum group
-                "rows": COUNT_BITS,  # runs of sliding windows that meet one weight block
-                "windows": COUNT_BITS,  # windows of a run
+                "rows": self.tile_bits,  # runs of sliding windows that meet one weight block
+                "windows": self.tile_bits,  # windows of a run
                 "segments": bits_for(c.iact_addr_depth),  # segments of a window
-                "segment_cols": 8,  # columns of a segment (C0 * U)
+                "segment_cols": bits_for(c.weight_addr_depth),  # columns of a segment (C0 * U)
                 "cols": bits_for(c.weight_addr_depth),  # columns of a window (C0 * S)
                 "psums": bits_for(c.psum_depth),  # M0, even
                 "iact_source": bits_for(c.glb_iact_banks - 1),  # router listened to
@@ -248,11 +259,12 @@ class Layouts:
         return data.StructLayout(
             {
                 "base": ADDRESS_BITS,  # byte address of the first word inside the border
-                "plane_stride": ADDRESS_BITS,
-                "row_stride": ADDRESS_BITS,
-                "words": 16,  # DRAM words of a row
-                "planes": COUNT_BITS,
-                "rows": COUNT_BITS,  # rows from DRAM
+                # From the last row of a plane to the next plane; `plane_stride` in programs.
+                "plane_step": signed(DRAM_STEP_BITS),
+                "row_stride": signed(DRAM_STEP_BITS),
+                "words": self.tile_bits,  # DRAM words of a row
+                "planes": self.tile_bits,
+                "rows": self.tile_bits,  # rows from DRAM
                 "top": 8,  # rows of padding
                 "bottom": 8,
                 "left": 8,  # words of padding
@@ -264,11 +276,6 @@ class Layouts:
             }
         )
 
-    def _loops(self, levels: int, **strides: int) -> data.ArrayLayout:
-        fields: dict[str, Any] = {"count": COUNT_BITS}
-        fields.update({name: signed(bits) for name, bits in strides.items()})
-        return data.ArrayLayout(data.StructLayout(fields), levels)
-
     @property
     def iact_address_bits(self) -> int:
         """Bits of a byte address in an iact bank."""
@@ -277,13 +284,14 @@ class Layouts:
     @cached_property
     def iact_reader(self) -> data.StructLayout:
         """A loop nest (level 0 innermost) over one tile; the two innermost levels are a segment."""
+        counts = [self.tile_bits] * ITEM_LOOPS + [COUNT_BITS] * (IACT_LOOPS - ITEM_LOOPS)
         return data.StructLayout(
             {
                 "base": self.iact_address_bits,
                 "bytes": 4,  # valid bytes of a word, from the address on
                 "dense": 1,  # send zeros as values
                 "release": 1,  # the tile is free after this descriptor
-                "loops": self._loops(IACT_LOOPS, stride=self.iact_address_bits + 1),
+                "loops": Nest(counts, stride=self.iact_address_bits),
             }
         )
 
@@ -329,8 +337,8 @@ class Layouts:
         scaled each by its own multiplier and added to one value.
         """
         strides = {
-            "psum_stride": self.psum_address_bits + 1,
-            "param_stride": self.param_address_bits + 1,
+            "psum_stride": self.psum_address_bits,
+            "param_stride": self.param_address_bits,
         }
         return data.StructLayout(
             {
@@ -344,20 +352,19 @@ class Layouts:
                 "pool": 8,  # output words that one maximum is taken over
                 "sum": 1,  # single rounding only: a value is the sum of a word's scaled psums
                 "release": 1,  # the parameters are free after this descriptor
-                "loops": self._loops(POST_LOOPS, **strides),
+                "loops": Nest([bits_for(self.config.glb_psum_words)] * POST_LOOPS, **strides),
             }
         )
 
     @cached_property
     def out_writer(self) -> data.StructLayout:
         """Runs of `words` contiguous words at the addresses of a loop nest (level 0 innermost)."""
-        loop = data.StructLayout({"count": 16, "stride": signed(ADDRESS_BITS)})
         return data.StructLayout(
             {
                 "base": ADDRESS_BITS,
                 "words": 16,
                 "compressed": 1,  # every run is one RLC chunk
-                "loops": data.ArrayLayout(loop, WRITER_LOOPS),
+                "loops": Nest([COUNT_BITS] * WRITER_LOOPS, stride=signed(DRAM_STEP_BITS)),
             }
         )
 
@@ -381,16 +388,29 @@ def descriptor_words(layout: data.StructLayout, values: Mapping[str, Any]) -> li
     layout
         Descriptor layout.
     values
-        A value for every field; nested mappings and sequences for loops and listeners.
+        A value for every field; nested mappings and sequences for loops and listeners. Loops have
+        strides (`Nest`), and so have the planes of the iact loader.
 
     Raises
     ------
     ValueError
         A field is missing, unknown or does not fit.
     """
-    packed = _pack(layout, values, "")
+    packed = _pack(layout, stored_values(layout, values), "")
     count = -(-layout.size // CONFIG_BITS)
     return [packed >> (CONFIG_BITS * i) & 0xFFFF_FFFF for i in range(count)]
+
+
+def stored_values(layout: data.StructLayout, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a descriptor as hardware holds them: steps instead of strides."""
+    stored = dict(values)
+    for name, field in layout:
+        if isinstance(field.shape, Nest) and name in stored:
+            stored[name] = field.shape.store(stored[name], str(name))
+    if "plane_step" in layout.members and "plane_stride" in stored:
+        rows = max(0, stored["rows"] - 1)
+        stored["plane_step"] = stored.pop("plane_stride") - rows * stored["row_stride"]
+    return stored
 
 
 def _pack(layout: Any, value: Any, path: str) -> int:
@@ -435,10 +455,14 @@ def descriptor_values(layout: Any, packed: int) -> Any:
             for i in range(layout.length)
         ]
     if isinstance(layout, data.StructLayout):
-        return {
+        values = {
             name: descriptor_values(field.shape, packed >> field.offset & ((1 << field.width) - 1))
             for name, field in layout
         }
+        if "plane_step" in values:
+            rows = max(0, values["rows"] - 1)
+            values["plane_stride"] = values.pop("plane_step") + rows * values["row_stride"]
+        return layout.loops(values) if isinstance(layout, Nest) else values
     shape = _shape(layout)
     top = 1 << (shape.width - 1)
     return packed - 2 * top if shape.signed and packed & top else packed

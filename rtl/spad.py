@@ -21,12 +21,15 @@ class Spad(wiring.Component):
         Bits of a word and number of words (any depth).
     reads, writes
         Number of ports of each kind.
+    parts
+        A word is written in so many parts of equal width.
 
     Attributes
     ----------
     read : array of In(address, data out)
         `data` follows `address` in the same cycle: the word as before this cycle's writes.
     write : array of In(enable, address, data)
+        One bit of `enable` a part.
         Two ports never write the same address in one cycle (the caller sees to it).
 
     Notes
@@ -35,12 +38,16 @@ class Spad(wiring.Component):
     read an undefined word and write nothing.
     """
 
-    def __init__(self, width: int, depth: int, *, reads: int = 1, writes: int = 1) -> None:
+    def __init__(
+        self, width: int, depth: int, *, reads: int = 1, writes: int = 1, parts: int = 1
+    ) -> None:
         self.width, self.depth = width, depth
-        self.reads, self.writes = reads, writes
+        self.reads, self.writes, self.parts = reads, writes, parts
         address = bits_for(depth - 1)
         read = wiring.Signature({"address": Out(address), "data": In(width)})
-        write = wiring.Signature({"enable": Out(1), "address": Out(address), "data": Out(width)})
+        write = wiring.Signature(
+            {"enable": Out(parts), "address": Out(address), "data": Out(width)}
+        )
         super().__init__({"read": In(read).array(reads), "write": In(write).array(writes)})
 
     def elaborate(self, platform: Any) -> Module:
@@ -53,7 +60,7 @@ class Spad(wiring.Component):
             port = memory.read_port(domain="comb")
             m.d.comb += [port.addr.eq(read[i].address), read[i].data.eq(port.data)]
         for i in range(self.writes):
-            target = memory.write_port()
+            target = memory.write_port(granularity=self.width // self.parts)
             m.d.comb += [
                 target.en.eq(write[i].enable),
                 target.addr.eq(write[i].address),

@@ -62,7 +62,11 @@ def add_ratios(quants: tuple[Quant, Quant, Quant]) -> tuple[np.float32, np.float
 
 
 def xnnpack_add_fits(quants: tuple[Quant, Quant, Quant]) -> bool:
-    """Whether XNNPACK adds tensors of this quantization; TFLite's own kernel does it if not."""
+    """Whether XNNPACK adds tensors of this quantization.
+
+    Smaller ratios it leaves to TFLite's own kernel. At larger ones, where one step of an input is
+    256 of the output, LiteRT 1.2.0 overflows; its reference kernel is followed there.
+    """
     low, high = _XNNPACK_ADD_RATIOS
     return all(low <= ratio < high for ratio in add_ratios(quants))
 

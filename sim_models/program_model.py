@@ -227,6 +227,7 @@ class ProgramModel:
             yield
         bank = self.banks[(y, x, i)]
         address = _nest(d["base"], [(p["count"], p["stride"]) for p in d["loops"]])
+        address &= (1 << self.layouts.iact_address_bits) - 1
         inner = d["loops"][:SEGMENT_LOOPS]
         values = bank[(address[:, None] + np.arange(d["bytes"])) % len(bank)]
         length = d["bytes"] * inner[0]["count"] * inner[1]["count"]
@@ -362,6 +363,8 @@ class ProgramModel:
         loops = d["loops"]
         at = _nest(d["psum_base"], [(p["count"], p["psum_stride"]) for p in loops])
         pair = _nest(d["param_base"], [(p["count"], p["param_stride"]) for p in loops])
+        at &= (1 << self.layouts.psum_address_bits) - 1
+        pair &= (1 << self.layouts.param_address_bits) - 1
         bank, word = at >> self.layouts.psum_word_bits, at & (1 << self.layouts.psum_word_bits) - 1
         for _ in range(d["tiles"]):
             psums = np.zeros((len(at), 2), np.int64)

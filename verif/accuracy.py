@@ -59,6 +59,7 @@ def onnxruntime_session(model: bytes) -> Any:
     options.intra_op_num_threads = 1
     if any(item.data_type == onnx.TensorProto.UINT8 for item in initializers):
         options.add_session_config_entry("session.x64quantprecision", "1")
-    # Between int8 tensors of the QDQ form it would compute in real numbers on x86.
-    options.add_session_config_entry("session.qdqisint8allowed", "1")
+    else:
+        # Between int8 tensors of the QDQ form it would compute in real numbers on x86.
+        options.add_session_config_entry("session.qdqisint8allowed", "1")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -6,24 +6,23 @@ from typing import Any
 import cocotb
 from cocotb.triggers import FallingEdge, ReadOnly
 
+from rowmesh.rtl.layouts import Activity
 from rowmesh.verif.simulator import bench_config
 from rowmesh.verif.stream import reset, start_clock
 
 __all__: list[str] = []
 
 ACTIVITIES = 6
-MACS = 7
 
 
 class Model:
-    """Drives one cycle after the other, reads a random entry every other cycle, keeps the sums."""
+    """Drives one cycle after the other, reads a random slot in each, keeps the sums."""
 
     def __init__(self, dut: Any) -> None:
         self.dut = dut
-        self.sums = [0] * 8
-        self.slot = 0
-        self.updates = False
-        self.entry = 0
+        self.most = bench_config().macs_per_pe
+        self.sums = [0] * (ACTIVITIES + self.most)
+        self.last: int | None = None  # slot of the cycle before
 
     async def cycle(self, activity: int, macs: int, enable: bool, clear: bool = False) -> None:
         """One cycle, from falling edge to falling edge."""
@@ -32,29 +31,26 @@ class Model:
         dut.macs.value = macs
         dut.enable.value = int(enable)
         dut.clear.value = int(clear)
-        self.updates = not self.updates
-        if self.updates:
-            self.slot = {5: MACS, MACS: 0}.get(self.slot, self.slot + 1)
-            address = self.slot
-        else:
-            address = self.entry = random.randrange(8)
-        dut.address.value = address
-        dut.update.value = int(self.updates)
+        slot = random.randrange(len(self.sums))
+        dut.slot.value = slot
         await ReadOnly()
         actual = int(dut.value.value)
-        assert actual == self.sums[address], f"entry {address}: {actual}, not {self.sums[address]}"
+        assert actual == self.sums[slot], f"slot {slot}: {actual}, not {self.sums[slot]}"
+        if self.last is not None:
+            self.sums[self.last] += 1
+        self.last = None
         if clear:
-            self.sums = [0] * 8
+            self.sums = [0] * len(self.sums)
         elif enable:
-            self.sums[activity] += 1
-            self.sums[MACS] += macs
+            computes = activity == Activity.COMPUTE and macs
+            self.last = ACTIVITIES - 1 + macs if computes else activity
         await FallingEdge(dut.clk)
 
 
 async def begin(dut: Any) -> Model:
     """Clock and reset."""
     start_clock(dut)
-    for name in ("activity", "macs", "enable", "clear", "address", "update"):
+    for name in ("activity", "macs", "enable", "clear", "slot"):
         getattr(dut, name).value = 0
     await reset(dut)
     return Model(dut)
@@ -63,30 +59,30 @@ async def begin(dut: Any) -> Model:
 @cocotb.test(timeout_time=500, timeout_unit="us")
 @cocotb.parametrize(hold=[1, 20])
 async def counts(dut: Any, hold: int) -> None:
-    """Every cycle is counted once, in its entry, also over clears and pauses."""
+    """Every cycle is counted once, in its slot, also over clears and pauses."""
     model = await begin(dut)
-    most = bench_config().macs_per_pe
     enable = True
     for _ in range(2000 // hold):
         activity = random.randrange(ACTIVITIES)
         if random.random() < 0.1:
             enable = not enable
         for _ in range(random.randint(1, hold)):
-            await model.cycle(activity, random.randint(0, most), enable, random.random() < 0.01)
+            macs = random.randint(0, model.most)
+            await model.cycle(activity, macs, enable, random.random() < 0.01)
     for _ in range(40):
         await model.cycle(0, 0, enable=False)
 
 
 @cocotb.test(timeout_time=500, timeout_unit="us")
 async def extremes(dut: Any) -> None:
-    """One activity and all multipliers for long: nothing is lost between two updates."""
+    """One activity and all multipliers for long: nothing is lost."""
     model = await begin(dut)
     for activity in range(ACTIVITIES):
         for _ in range(100):
-            await model.cycle(activity, bench_config().macs_per_pe, enable=True)
+            await model.cycle(activity, model.most, enable=True)
     for _ in range(40):
         await model.cycle(0, 0, enable=False)
-    assert sum(model.sums[:ACTIVITIES]) == 600
+    assert sum(model.sums) == 600
 
 
 @cocotb.test(timeout_time=500, timeout_unit="us")

@@ -54,15 +54,16 @@ async def damaged_programs(dut: Any) -> None:
     run = random_program(config, random.Random(random.random()), 20)
     flip = 1 << random.randrange(32)
     count = len(run.words)
+    crc = zlib.crc32(struct.pack(f"<{count}Q", *run.words))
     header: list[tuple[Fault, dict[str, int]]] = [
         (Fault.PROGRAM_MAGIC, {"magic": int.from_bytes(b"RWMP", "little") ^ flip}),
         (Fault.PROGRAM_VERSION, {"version": 1 ^ flip}),
-        (Fault.PROGRAM_CONFIG, {"hash": config.hash ^ flip}),
+        *((Fault.PROGRAM_CONFIG, {"hash": config.hash ^ 1 << bit}) for bit in range(32)),
         (Fault.PROGRAM_LENGTH, {"count": count ^ flip}),
         (Fault.PROGRAM_LENGTH, {"total": count + 4 ^ flip}),
         (Fault.PROGRAM_LENGTH, {"count": 0, "total": 4}),
         (Fault.PROGRAM_LENGTH, {"count": 0xFFFF_FFFF, "total": 3}),
-        (Fault.PROGRAM_CRC, {"crc": zlib.crc32(struct.pack(f"<{count}Q", *run.words)) ^ flip}),
+        *((Fault.PROGRAM_CRC, {"crc": crc ^ 1 << bit}) for bit in range(32)),
         (Fault.PROGRAM_VERSION, {"low": flip}),
         (Fault.PROGRAM_VERSION, {"high": flip}),
     ]

@@ -9,7 +9,7 @@ from cocotb.triggers import FallingEdge
 
 from rowmesh.rtl.config import WORD_BYTES
 from rowmesh.rtl.glb.iact_bank import iact_write
-from rowmesh.rtl.layouts import IACT_LOOPS, SEGMENT_LOOPS, Layouts
+from rowmesh.rtl.layouts import IACT_LOOPS, SEGMENT_LOOPS, Layouts, stored_values
 from rowmesh.sim_models.compress import iact_beats
 from rowmesh.verif.simulator import bench_config
 from rowmesh.verif.stream import Scoreboard, StreamDriver, StreamMonitor, pack, reset, start_clock
@@ -82,7 +82,9 @@ class Bank:
         """Queue a descriptor, and the segments that must come of it."""
         base = tile % self.slots * self.span * WORD_BYTES
         loops = fields["loops"]
-        self.desc.put(pack(self.layouts.iact_reader, {**fields, "base": base + fields["base"]}))
+        layout = self.layouts.iact_reader
+        moved = {**fields, "base": base + fields["base"]}
+        self.desc.put(pack(layout, stored_values(layout, moved)))
         counts = [loop["count"] for loop in loops]
         segment: list[int] = []
         for index in np.ndindex(*reversed(counts)):

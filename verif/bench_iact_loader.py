@@ -8,7 +8,7 @@ import numpy as np
 from cocotb.triggers import FallingEdge, ReadOnly, RisingEdge
 
 from rowmesh.rtl.config import WORD_BYTES
-from rowmesh.rtl.layouts import Fault, Layouts
+from rowmesh.rtl.layouts import Fault, Layouts, stored_values
 from rowmesh.sim_models.compress import rlc_encode
 from rowmesh.verif.dma_harness import BurstReads
 from rowmesh.verif.noc_agents import wake
@@ -130,7 +130,8 @@ class Bench:
         dest = rng.randrange(depth - total + 1)
         slots = rng.choice([1, 2, 3])
         fields = {**s, **self._place(rows, compressed), "pad": pad, "dest": dest, "slots": slots}
-        self.desc.put(pack(self.layout, {**fields, "compressed": int(compressed)}))
+        fields = {**fields, "compressed": int(compressed)}
+        self.desc.put(pack(self.layout, stored_values(self.layout, fields)))
         bits = Layouts(self.config).iact_loader["dest"].width
         self.expected += [(dest + i) | int(word) << bits for i, word in enumerate(tile.flat)]
         self.slots.append(slots)

@@ -8,7 +8,7 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from rowmesh.rtl.config import WORD_BYTES
-from rowmesh.rtl.layouts import WRITER_LOOPS, Layouts
+from rowmesh.rtl.layouts import WRITER_LOOPS, Layouts, stored_values
 from rowmesh.sim_models.compress import rlc_encode
 from rowmesh.verif.dma_harness import BurstWrites
 from rowmesh.verif.noc_agents import wake
@@ -58,7 +58,7 @@ class Bench:
                 for count, stride in zip(counts, strides, strict=True)
             ],
         }
-        self.desc.put(pack(self.layout, fields))
+        self.desc.put(pack(self.layout, stored_values(self.layout, fields)))
         density = rng.choice([0.0, 0.2, 0.8, 1.0])
         for index in itertools.product(*(range(count) for count in reversed(counts))):
             at = base + sum(i * s for i, s in zip(reversed(index), strides, strict=True))

@@ -94,10 +94,10 @@ def queue_convolution(agents: Agents, density: float) -> list[int]:
 
 
 async def read_counter(dut: Any, pe: int, entry: int) -> int:
-    """Read a counter in 3 cycles."""
+    """Read a counter in as many cycles as it takes: 2 rounds of at most 3 terms, and one."""
     dut.counter_pe.value = pe
     dut.counter_entry.value = entry
-    for _ in range(3):
+    for _ in range(7):
         await FallingEdge(dut.clk)
     return int(dut.counter_value.value)
 

@@ -8,7 +8,7 @@ import cocotb
 from cocotb.triggers import FallingEdge, ReadOnly, RisingEdge
 
 from rowmesh.rtl.config import Config
-from rowmesh.rtl.layouts import Layouts
+from rowmesh.rtl.layouts import Layouts, stored_values
 from rowmesh.rtl.post.param_memory import param_entry
 from rowmesh.rtl.post.post import Post
 from rowmesh.verif.post_work import Maker, Pair, Param, Work
@@ -53,7 +53,7 @@ class World:
 
     def put(self, work: Work) -> None:
         """Queue a descriptor and all that it meets."""
-        self.desc.put(pack(self.layouts.post, work.fields))
+        self.desc.put(pack(self.layouts.post, stored_values(self.layouts.post, work.fields)))
         for tile in work.tiles:
             for bank, words in tile.items():
                 self.tiles[bank].append(words)

@@ -5,7 +5,8 @@ from typing import Any
 import cocotb
 import numpy as np
 
-from rowmesh.gen.compiler import Compiled, compile_graph
+from rowmesh.gen.compiled import Compiled
+from rowmesh.gen.compiler import compile_graph
 from rowmesh.gen.graph import Array
 from rowmesh.gen.runtime import Runtime
 from rowmesh.verif.simulator import bench_config

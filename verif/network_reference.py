@@ -19,7 +19,13 @@ from rowmesh.gen.tflite_reader import IDENTIFIER
 from rowmesh.sim_models.golden import accumulate, run, run_node, single_runs
 from rowmesh.verif.references import onnxruntime_tensors
 
-__all__ = ["Comparison", "Count", "compare_network", "litert_tensors", "network_inputs"]
+__all__ = [
+    "Comparison",
+    "Count",
+    "compare_network",
+    "litert_tensors",
+    "network_inputs",
+]
 
 #: Differing values of a layer type that rounding may explain: one in this many.
 RARE = 100_000
@@ -82,13 +88,6 @@ class Comparison:
                     f"{self.name}: {count.rounded} of {count.values} values of {kind} differ"
                 )
         return out
-
-    def rows(self) -> list[tuple[str, ...]]:
-        """One row a layer type: type, values, drifted, rounded, unexplained."""
-        return [
-            (kind, str(c.values), str(c.drifted), str(c.rounded), str(c.unexplained))
-            for kind, c in sorted(self.counts.items())
-        ]
 
 
 def network_inputs(graph: Graph, count: int, seed: int) -> dict[str, Array]:

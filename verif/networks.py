@@ -20,7 +20,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from rowmesh.gen.compiler import Compiled, compile_graph
+from rowmesh.gen.compiled import Compiled
+from rowmesh.gen.compiler import compile_graph
 from rowmesh.gen.datasets import mnist_conv_path, synthetic_digits, wake_word_paths
 from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.export_onnx import export_onnx

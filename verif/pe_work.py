@@ -157,7 +157,8 @@ class Maker:
         segments = min(segments, c.iact_words - 1, c.iact_addr_depth, c.weight_addr_depth)
         cols = rng.randint(segments, c.weight_addr_depth)
         low = -(-cols // segments)
-        high = min(cols + 7, 255) if segments == 1 else (cols - 1) // (segments - 1)
+        most = (1 << c.weight_addr_depth.bit_length()) - 1
+        high = min(cols + 7, most) if segments == 1 else (cols - 1) // (segments - 1)
         if low > high:
             low = segments = 1
             high = low = cols

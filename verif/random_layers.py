@@ -117,8 +117,7 @@ def random_conv(
 def random_fc(rng: np.random.Generator) -> Graph:
     """A quantized fully connected layer of random size, one weight scale."""
     n, c, m = _pick(rng, 1, 4), _pick(rng, 1, 600), _pick(rng, 1, 40)
-    # A power of two, so that float32 products of scales are exact whatever a runtime does.
-    x = Tensor("x", (n, c), "int8", Quant(np.array([2.0**-5]), _pick(rng, -128, 127)))
+    x = Tensor("x", (n, c), "int8", Quant(_scale(rng), _pick(rng, -128, 127)))
     weights = _weights(rng, (m, c))
     return _single(Op.FULLY_CONNECTED, FcAttrs(), x, (n, m), rng, weights, per_channel=False)
 

@@ -17,7 +17,8 @@ import typer
 from hypothesis import strategies as st
 from rich.progress import Progress
 
-from rowmesh.gen.compiler import Compiled, compile_graph
+from rowmesh.gen.compiled import Compiled
+from rowmesh.gen.compiler import compile_graph
 from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.graph import Array, Graph
 from rowmesh.gen.runtime import Runtime
@@ -246,7 +247,7 @@ def main(
             before = tally.cases
             try:
                 run_cases(config, each, seed, tally, lambda: progress.advance(task))
-            except AssertionError as error:
+            except Exception as error:  # whatever it is, a person must be able to repeat it
                 progress.stop()
                 print(config.to_toml(), error, *getattr(error, "__notes__", []), sep="\n")
                 print(f"repeat: make soak SEED={seed} N={each} EACH={each}")

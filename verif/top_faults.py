@@ -6,7 +6,8 @@ from typing import Any
 import cocotb
 import numpy as np
 
-from rowmesh.gen.compiler import DeviceStep, compile_graph
+from rowmesh.gen.compiled import DeviceStep
+from rowmesh.gen.compiler import compile_graph
 from rowmesh.gen.driver import Accelerator, DeviceFault
 from rowmesh.gen.graph import Array
 from rowmesh.gen.runtime import Runtime

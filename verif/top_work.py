@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rowmesh.gen.compiler import Compiled, compile_graph
+from rowmesh.gen.compiled import Compiled
+from rowmesh.gen.compiler import compile_graph
 from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.graph import Array, ConvAttrs, Graph, Node, Op, Quant, Tensor
 from rowmesh.gen.macs import effectual_macs
@@ -98,7 +99,7 @@ def random_work(
         except RowmeshError as error:
             assert "fits" in str(error), error
             continue
-        if not compiled.unproved():
+        if compiled.layers and not compiled.unproved():
             return compiled, inputs
 
 

@@ -115,7 +115,7 @@ class CscEncoder(wiring.Component):
         m = Module()
         m.submodules.hop = hop = Hop(self.beat)
         go: Any = hop.i.ready
-        picked: Any = Signal(self.pick)
+        picked: Any = Signal(self.pick, reset_less=True)
         word_valid, picked_valid, counted = Signal(), Signal(), Signal()
         self._build_pick(m, go, word_valid, picked, picked_valid, counted)
         pairs: list[Any] = [Signal(self.pair, name=f"pair_{k}") for k in range(PAIRS)]
@@ -131,10 +131,13 @@ class CscEncoder(wiring.Component):
     ) -> None:
         """Two entries of the word a cycle, when the next stage has `counted` those before."""
         i: Any = self.i.payload
-        values = [Signal(self.value_bits, name=f"value_{k}") for k in range(self.word_bytes)]
-        left = Signal(self.word_bytes)  # entries still to send
-        length = Signal(bits_for(self.word_bytes))
-        last = Signal()
+        values = [
+            Signal(self.value_bits, name=f"value_{k}", reset_less=True)
+            for k in range(self.word_bytes)
+        ]
+        left = Signal(self.word_bytes, reset_less=True)  # entries still to send
+        length = Signal(bits_for(self.word_bytes), reset_less=True)
+        last = Signal(reset_less=True)
 
         first, second = Signal(self.word_bytes), Signal(self.word_bytes)
         p0, p1 = Signal(range(self.word_bytes)), Signal(range(self.word_bytes))

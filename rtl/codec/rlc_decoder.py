@@ -18,7 +18,7 @@ from rowmesh.rtl.layouts import (
 
 __all__ = ["CHUNK_BITS", "RlcDecoder", "rlc_word_layout"]
 
-#: Width of the number of words in a chunk.
+#: Width of the number of words in a chunk, at most.
 CHUNK_BITS = 16
 
 
@@ -35,9 +35,14 @@ class RlcDecoder(wiring.Component):
     A chunk ends when all its bytes are there, or with its first word of fewer than five pairs;
     the bytes after its last pair are zero.
 
+    Parameters
+    ----------
+    chunk_bits : int
+        Width of the number of words in a chunk.
+
     Attributes
     ----------
-    chunk : In(stream of 16)
+    chunk : In(stream of `chunk_bits`)
         Begin a chunk of so many output words; 0 is a chunk without input.
     i : In(stream of 64)
         RLC words (`rlc_word_layout`). Taken only within a chunk, and only what it needs.
@@ -59,10 +64,11 @@ class RlcDecoder(wiring.Component):
     registers; combinational from `o.ready` to `i.ready`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, chunk_bits: int = CHUNK_BITS) -> None:
+        self.chunk_bits = chunk_bits
         super().__init__(
             {
-                "chunk": In(stream.Signature(CHUNK_BITS)),
+                "chunk": In(stream.Signature(chunk_bits)),
                 "i": In(stream.Signature(WORD_BITS)),
                 "o": Out(stream.Signature(WORD_BITS)),
                 "drained": Out(1),
@@ -76,8 +82,8 @@ class RlcDecoder(wiring.Component):
         layout = rlc_word_layout()
         loaded: Any = layout(self.i.payload)
         active = Signal()
-        words = Signal(CHUNK_BITS)  # still to be completed
-        pairs: Any = Signal(layout["pairs"].shape)  # the next one at index 0
+        words = Signal(self.chunk_bits, reset_less=True)  # still to be completed
+        pairs: Any = Signal(layout["pairs"].shape, reset_less=True)  # the next one at index 0
         left = Signal(range(RLC_PAIRS + 1))  # pairs in `pairs`
         final = Signal()  # no word follows in the chunk
         at = Signal(range(WORD_BYTES))  # next byte of `o.payload`, while it is not valid

@@ -1,10 +1,14 @@
 """The one address generator: an affine loop nest."""
 
+from functools import reduce
+from operator import or_
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Shape, ShapeCastable, Signal
+from amaranth.hdl import Module, Mux, Shape, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+
+from rowmesh.rtl.nest import Nest
 
 __all__ = ["Agu"]
 
@@ -17,10 +21,10 @@ class Agu(wiring.Component):
 
     Parameters
     ----------
-    loops
-        Array layout of the descriptor's loops: structs of `count` and one stride an address.
+    loops : Nest
+        The descriptor's loops.
     addresses
-        For every address its stride field and its width: ``{"psum": ("psum_stride", 12)}``.
+        For every address its step field and its width: ``{"psum": ("psum_step", 12)}``.
         Addresses wrap at their width.
 
     Attributes
@@ -28,7 +32,7 @@ class Agu(wiring.Component):
     start : In(1)
         Load the bases and begin; only while `busy` is low.
     loops : In(loops)
-        Held stable while `busy`.
+        Held stable from `start` on while `busy`.
     base : In(struct)
         First value of every address, sampled at `start`.
     o : Out(stream)
@@ -41,9 +45,9 @@ class Agu(wiring.Component):
     Latency 1 cycle, one address a cycle. `o` comes from registers; `o.ready` reaches counters only.
     """
 
-    def __init__(self, loops: data.ArrayLayout, addresses: dict[str, tuple[str, int]]) -> None:
+    def __init__(self, loops: Nest, addresses: dict[str, tuple[str, int]]) -> None:
         self.addresses = addresses
-        self.levels = loops.length
+        self.levels = len(loops.members)
         widths = data.StructLayout({name: width for name, (_, width) in addresses.items()})
         super().__init__(
             {
@@ -59,55 +63,49 @@ class Agu(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        loops: Any = self.loops
+        loops: list[Any] = [self.loops[f"level_{i}"] for i in range(self.levels)]
         base: Any = self.base
         payload: Any = self.o.payload
-        count_shape: Shape | ShapeCastable | int = loops[0].count.shape()
-        # Rounds left and, per address, the value at the start of every level's current round.
-        left = [Signal(count_shape, name=f"left_{i}") for i in range(self.levels)]
-        at = {
-            name: [Signal(width, name=f"{name}_at_{i}") for i in range(self.levels)]
-            for name, (_, width) in self.addresses.items()
-        }
-        last = [left[i] == 1 for i in range(self.levels)]
-        ends = Signal(self.levels)
+        left = [
+            Signal(loop.count.shape(), name=f"left_{i}", reset_less=True)
+            for i, loop in enumerate(loops)
+        ]
+        last, ends, steps = Signal(self.levels), Signal(self.levels), Signal(self.levels)
         below: Any = 1
         for i in range(self.levels):
-            below = below & last[i]
-            m.d.comb += ends[i].eq(below)
-        empty = Signal()
-        m.d.comb += empty.eq(data_any_zero(loops, self.levels))
-
+            # The level that steps is the lowest that is not at its last round.
+            m.d.comb += [
+                last[i].eq(left[i] == 1),
+                steps[i].eq(below & ~last[i]),
+                ends[i].eq(below & last[i]),
+            ]
+            below = ends[i]
         m.d.comb += [self.o.valid.eq(self.busy), payload.ends.eq(ends)]
-        for name in self.addresses:
-            m.d.comb += payload.address[name].eq(at[name][0])
 
+        moves = Signal()
+        m.d.comb += moves.eq(self.busy & self.o.ready)
         with m.If(self.start):
-            m.d.sync += self.busy.eq(~empty)
-            for i in range(self.levels):
-                m.d.sync += left[i].eq(loops[i].count)
-            for name in self.addresses:
-                m.d.sync += [value.eq(base[name]) for value in at[name]]
-        with m.Elif(self.o.valid & self.o.ready):
-            with m.If(ends[-1]):
-                m.d.sync += self.busy.eq(0)
-            # The level that steps is the lowest that is not at its last round: it advances its own
-            # start by its stride, and every level below restarts there.
-            for i in range(self.levels):
-                steps = ~last[i] & (ends[i - 1] if i else 1)
-                with m.If(steps):
-                    m.d.sync += left[i].eq(left[i] - 1)
-                    for lower in range(i):
-                        m.d.sync += left[lower].eq(loops[lower].count)
-                    for name, (stride, width) in self.addresses.items():
-                        moved = (at[name][i] + loops[i][stride])[:width]
-                        m.d.sync += [at[name][j].eq(moved) for j in range(i + 1)]
+            m.d.sync += self.busy.eq(~reduce(or_, (loop.count == 0 for loop in loops)))
+        with m.Elif(moves & ends[-1]):
+            m.d.sync += self.busy.eq(0)
+        for i, loop in enumerate(loops):
+            # A level that ends begins again, if a higher one steps.
+            with m.If(self.start | (moves & ends[i])):
+                m.d.sync += left[i].eq(loop.count)
+            with m.Elif(moves & steps[i]):
+                m.d.sync += left[i].eq(left[i] - 1)
+        for name, (field, width) in self.addresses.items():
+            at = Signal(width, name=f"at_{name}", reset_less=True)
+            shape = Shape.cast(loops[0][field].shape())
+            step = Signal(shape, name=f"step_{name}")
+            m.d.comb += [
+                payload.address[name].eq(at),
+                step.eq(
+                    reduce(or_, (Mux(steps[i], loop[field], 0) for i, loop in enumerate(loops)))
+                ),
+            ]
+            with m.If(self.start):
+                m.d.sync += at.eq(base[name])
+            with m.Elif(moves):
+                m.d.sync += at.eq(at + step)
         return m
-
-
-def data_any_zero(loops: Any, levels: int) -> Any:
-    """One when any count of the nest is zero."""
-    zero: Any = 0
-    for i in range(levels):
-        zero = zero | (loops[i].count == 0)
-    return Mux(zero, 1, 0)

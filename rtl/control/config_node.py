@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rowmesh.rtl.config import Config, bits_for
-from rowmesh.rtl.control.descriptor import DescriptorPort
+from rowmesh.rtl.control.descriptor import DescriptorBank
 from rowmesh.rtl.layouts import Layouts, Unit
 from rowmesh.rtl.noc.fork import Fork
 from rowmesh.rtl.noc.hop import Hop
@@ -33,6 +33,19 @@ def unit_counts(config: Config) -> dict[Unit, int]:
     }
 
 
+#: Kinds of units whose next descriptors lie side by side in one memory.
+_BANKS = (
+    (Unit.PE,),
+    (Unit.IACT_ROUTER, Unit.WEIGHT_ROUTER, Unit.PSUM_ROUTER),
+    (Unit.IACT_LOADER,),
+    (Unit.IACT_READER,),
+    (Unit.WEIGHT_LOADER, Unit.PARAM_LOADER),
+    (Unit.PSUM_BANK,),
+    (Unit.POST,),
+    (Unit.OUT_WRITER,),
+)
+
+
 class ConfigNode(wiring.Component):
     """Pass configuration words on to the south and east, and collect those for this cluster.
 
@@ -52,14 +65,16 @@ class ConfigNode(wiring.Component):
     pe, iact_router, ... : Out(stream of the unit's descriptor), array of instances
         One for every kind in `Unit`.
     pending : Out(1)
-        A word is in this node, or a descriptor waits for its unit.
+        A word is in this node, or a descriptor waits for its unit or is held for it.
+    writer_pending : Out(1)
+        A descriptor waits for the output writer or is held for it.
     moving : Out(1)
         A word is in this node: whatever unit it is for, its work is still to come.
 
     Notes
     -----
-    Latency 1 cycle a node (a `Hop` at its input), one word a cycle. A word waits while an instance
-    that it is for still holds a complete descriptor.
+    Latency 1 cycle a node (a `Hop` at its input), one word a cycle; then see `DescriptorBank`. A
+    word waits while a complete descriptor of an instance that it is for waits in the memory.
     """
 
     def __init__(self, config: Config) -> None:
@@ -75,6 +90,7 @@ class ConfigNode(wiring.Component):
             "south": Out(bus),
             "east": Out(bus),
             "pending": Out(1),
+            "writer_pending": Out(1),
             "moving": Out(1),
         }
         for unit, count in unit_counts(config).items():
@@ -95,29 +111,34 @@ class ConfigNode(wiring.Component):
         connect(m, fork.o[1], flipped(self.east))
 
         local: Any = fork.o[2].payload
+        counts = unit_counts(self.config)
         blocked: list[Any] = []
-        waiting: list[Any] = []
+        pending: list[Any] = []
         write = Signal()
-        for unit, count in unit_counts(self.config).items():
-            chosen = Signal(name=f"chosen_{unit.name.lower()}")
-            m.d.comb += chosen.eq(local.unit == unit)
-            for i in range(count):
-                port = DescriptorPort(self.layouts.descriptor(unit))
-                m.submodules[f"{unit.name.lower()}_{i}"] = port
-                selected = chosen & local.instances[i]
-                m.d.comb += [
-                    port.select.eq(write & selected),
-                    port.index.eq(local.index),
-                    port.data.eq(local.data),
-                    port.go.eq(local.go),
-                ]
-                connect(m, port.desc, flipped(getattr(self, unit.name.lower())[i]))
-                blocked.append(selected & port.pending)
-                waiting.append(port.pending)
+        for kinds in _BANKS:
+            lanes = [(unit, i) for unit in kinds for i in range(counts[unit])]
+            bank = DescriptorBank([self.layouts.descriptor(unit) for unit, _ in lanes])
+            m.submodules["_".join(unit.name.lower() for unit in kinds)] = bank
+            selected = Signal(len(lanes), name=f"selected_{kinds[0].name.lower()}")
+            m.d.comb += [
+                selected.eq(Cat((local.unit == unit) & local.instances[i] for unit, i in lanes)),
+                bank.select.eq(Mux(write, selected, 0)),
+                bank.index.eq(local.index),
+                bank.data.eq(local.data),
+                bank.go.eq(local.go),
+            ]
+            for number, (unit, i) in enumerate(lanes):
+                port: Any = getattr(bank, f"desc_{number}")
+                connect(m, port, flipped(getattr(self, unit.name.lower())[i]))
+                pending.append(port.valid)
+            blocked.append((selected & bank.waiting).any())
+            pending.append(bank.waiting.any())
+            if Unit.OUT_WRITER in kinds:
+                m.d.comb += self.writer_pending.eq(bank.waiting.any() | port.valid)
         m.d.comb += [
             fork.o[2].ready.eq(~Cat(blocked).any()),
             write.eq(fork.o[2].valid & fork.o[2].ready),
             self.moving.eq(hop.o.valid),
-            self.pending.eq(hop.o.valid | Cat(waiting).any()),
+            self.pending.eq(hop.o.valid | Cat(pending).any()),
         ]
         return m

@@ -9,12 +9,16 @@ from amaranth.lib.wiring import In, Out
 from rowmesh.rtl.codec.rlc_decoder import RlcDecoder
 from rowmesh.rtl.config import WORD_BYTES, Config
 from rowmesh.rtl.control.agu import Agu
-from rowmesh.rtl.layouts import ADDRESS_BITS, FAULT_BITS, RLC_PAIRS, WORD_BITS, Layouts
+from rowmesh.rtl.layouts import (
+    ADDRESS_BITS,
+    FAULT_BITS,
+    RLC_PAIRS,
+    WORD_BITS,
+    Layouts,
+)
+from rowmesh.rtl.nest import Nest
 
 __all__ = ["IactLoader"]
-
-#: Width of ``8 n + 4``, whose fifth is the worst case of an RLC chunk of n words.
-_SLOT_BITS = 19
 
 
 class IactLoader(wiring.Component):
@@ -31,7 +35,7 @@ class IactLoader(wiring.Component):
     Attributes
     ----------
     desc : In(stream of `Layouts.iact_loader`)
-        A tile; taken when the one before is written. Rows and their number must fit the bank.
+        A tile; taken when it is written. Rows and their number must fit the bank.
     request : Out(stream of `Layouts.dma_request`), data : In(stream of 64), cancel : Out(1)
         To the `ReadChannel`.
     write : Out(stream of address, data)
@@ -47,7 +51,7 @@ class IactLoader(wiring.Component):
 
     Notes
     -----
-    A word a cycle, also across rows (coded rows: see `RlcDecoder`); 4 cycles between tiles, 19
+    A word a cycle, also across rows (coded rows: see `RlcDecoder`); 3 cycles between tiles, 19
     more before the first request of a coded one. Combinational from `data` to `write` and back.
     """
 
@@ -55,6 +59,8 @@ class IactLoader(wiring.Component):
         layouts = Layouts(config)
         self.desc_layout = layouts.iact_loader
         self.address_bits = layouts.iact_loader["dest"].width
+        #: Width of ``8 n + 4``, whose fifth is the worst case of an RLC chunk of n words.
+        self.slot_bits = layouts.tile_bits + 3
         entry = data.StructLayout({"address": self.address_bits, "data": WORD_BITS})
         super().__init__(
             {
@@ -72,16 +78,16 @@ class IactLoader(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        job: Any = Signal(self.desc_layout)
-        m.submodules.decoder = decoder = RlcDecoder()
+        job: Any = self.desc.payload
+        m.submodules.decoder = decoder = RlcDecoder(len(job.words))
         begin, asks = Signal(), Signal()
         self._requests(m, job, begin, asks)
 
         # -- where the next word goes
         bits = self.address_bits + 1  # counts up to the bank's depth
-        address = Signal(self.address_bits)
-        col, row = Signal(bits), Signal(bits)
-        plane = Signal.like(job.planes)
+        address = Signal(self.address_bits, reset_less=True)
+        col, row = Signal(bits, reset_less=True), Signal(bits, reset_less=True)
+        plane = Signal.like(job.planes, reset_less=True)
         width, height = Signal(bits), Signal(bits)
         in_row, in_body = Signal(), Signal()
         m.d.comb += [
@@ -135,14 +141,10 @@ class IactLoader(wiring.Component):
         with m.FSM(name="state") as state:
             m.d.comb += self.busy.eq(~state.ongoing("IDLE"))
             with m.State("IDLE"):
-                m.d.comb += self.desc.ready.eq(1)
-                m.d.sync += [job.eq(self.desc.payload), col.eq(0), row.eq(0), plane.eq(0)]
+                m.d.sync += [address.eq(job.dest), col.eq(0), row.eq(0), plane.eq(0)]
                 with m.If(self.desc.valid):
-                    m.next = "BEGIN"
-            with m.State("BEGIN"):
-                m.d.comb += begin.eq(1)
-                m.d.sync += address.eq(job.dest)
-                m.next = "WAIT"
+                    m.d.comb += begin.eq(1)
+                    m.next = "WAIT"
             with m.State("WAIT"), m.If(self.tiles < job.slots):
                 m.next = "WRITE"
                 with m.If((width == 0) | (height == 0) | (job.planes == 0)):
@@ -152,27 +154,27 @@ class IactLoader(wiring.Component):
                 with m.If(moves & tile_ends):
                     m.next = "WRITTEN"
             with m.State("WRITTEN"):
-                m.d.comb += self.tile_written.eq(~asks)
+                m.d.comb += [self.tile_written.eq(~asks), self.desc.ready.eq(~asks)]
                 with m.If(~asks):
                     m.next = "IDLE"
         return m
 
     def _requests(self, m: Module, job: Any, begin: Signal, asks: Signal) -> None:
         """Request the rows of the tile, from `begin` on; `asks` until the last is taken."""
-        loop = data.StructLayout({"count": job.rows.shape(), "stride": ADDRESS_BITS})
-        m.submodules.agu = agu = Agu(data.ArrayLayout(loop, 2), {"dram": ("stride", ADDRESS_BITS)})
-        words = Signal(_SLOT_BITS)  # of a row in DRAM
-        rest = Signal(range(RLC_PAIRS))
-        steps = Signal(range(_SLOT_BITS + 1))
+        nest = Nest([len(job.rows), len(job.planes)], stride=job.row_stride.shape())
+        m.submodules.agu = agu = Agu(nest, {"dram": ("step", ADDRESS_BITS)})
+        words = Signal(self.slot_bits, reset_less=True)  # of a row in DRAM
+        rest = Signal(range(RLC_PAIRS), reset_less=True)
+        steps = Signal(range(self.slot_bits + 1))
         waits, starts = Signal(), Signal()
         loops: Any = agu.loops
         base: Any = agu.base
         request: Any = self.request.payload
         m.d.comb += [
-            loops[0].count.eq(job.rows),
-            loops[0].stride.eq(job.row_stride),
-            loops[1].count.eq(job.planes),
-            loops[1].stride.eq(job.plane_stride),
+            loops.level_0.count.eq(job.rows),
+            loops.level_0.step.eq(job.row_stride),
+            loops.level_1.count.eq(job.planes),
+            loops.level_1.step.eq(job.plane_step),
             base.dram.eq(job.base),
             starts.eq(waits & (steps == 0)),
             agu.start.eq(starts & (job.words != 0)),
@@ -197,6 +199,6 @@ class IactLoader(wiring.Component):
             m.d.sync += [
                 waits.eq(1),
                 rest.eq(0),
-                steps.eq(Mux(job.compressed, _SLOT_BITS, 0)),
+                steps.eq(Mux(job.compressed, self.slot_bits, 0)),
                 words.eq(Mux(job.compressed, Cat(Const(RLC_PAIRS - 1, 3), job.words), job.words)),
             ]

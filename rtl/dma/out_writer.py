@@ -26,7 +26,7 @@ class OutWriter(wiring.Component):
     Attributes
     ----------
     desc : In(stream of `Layouts.out_writer`)
-        The runs; taken when the words of the one before are in.
+        The runs; taken when their words are in.
     word : In(stream of 64)
         Output words, taken only while a descriptor runs.
     request : Out(stream of `Layouts.dma_request`), data : Out(stream of `run_word_layout`)
@@ -36,8 +36,9 @@ class OutWriter(wiring.Component):
 
     Notes
     -----
-    A word a cycle (coded: see `RlcEncoder`), 2 cycles between runs, 3 between descriptors; a coded
-    run begins when the one before is in the self. Combinational from `word` to `data` and back.
+    A word a cycle (coded: see `RlcEncoder`), 2 cycles between runs and between descriptors; a
+    coded run begins when the one before is in the channel. Combinational from `word` to `data`
+    and back.
     """
 
     def __init__(self, config: Config) -> None:
@@ -55,9 +56,9 @@ class OutWriter(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        job: Any = Signal(self.desc_layout)
+        job: Any = self.desc.payload
         loops: Any = job.loops
-        m.submodules.agu = agu = Agu(loops.shape(), {"dram": ("stride", ADDRESS_BITS)})
+        m.submodules.agu = agu = Agu(loops.shape(), {"dram": ("step", ADDRESS_BITS)})
         m.submodules.encoder = encoder = RlcEncoder()
 
         request: Any = self.request.payload
@@ -65,9 +66,9 @@ class OutWriter(wiring.Component):
         plain: Any = encoder.i.payload
         coded: Any = encoder.o.payload
         base: Any = agu.base
-        left = Signal.like(job.words)  # of the run
+        left = Signal.like(job.words, reset_less=True)  # of the run
         in_run = Signal()
-        compressed = Signal()  # of the run that the channel writes
+        compressed = Signal(reset_less=True)  # of the run that the channel writes
         m.d.comb += [
             agu.loops.eq(loops),
             base.dram.eq(job.base),
@@ -85,12 +86,7 @@ class OutWriter(wiring.Component):
         ]
         with m.FSM(name="state") as state:
             m.d.comb += self.busy.eq(~state.ongoing("IDLE") | self.desc.valid)
-            with m.State("IDLE"):
-                m.d.comb += self.desc.ready.eq(1)
-                m.d.sync += job.eq(self.desc.payload)
-                with m.If(self.desc.valid):
-                    m.next = "BEGIN"
-            with m.State("BEGIN"):
+            with m.State("IDLE"), m.If(self.desc.valid):
                 m.d.comb += agu.start.eq(job.words != 0)
                 m.next = "ADDRESS"
             with m.State("ADDRESS"):
@@ -100,6 +96,7 @@ class OutWriter(wiring.Component):
                 ]
                 m.d.sync += left.eq(job.words)
                 with m.If(~agu.busy):
+                    m.d.comb += self.desc.ready.eq(1)
                     m.next = "IDLE"
                 with m.Elif(self.request.ready):
                     m.d.sync += compressed.eq(job.compressed)

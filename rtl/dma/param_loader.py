@@ -63,9 +63,9 @@ class ParamLoader(wiring.Component):
         desc: Any = self.desc.payload
         request: Any = self.request.payload
         entry: Any = self.param.payload
-        left = Signal.like(desc.channels)
-        index = Signal(self.index_bits)
-        first = Signal(BIAS_BITS + MULTIPLIER_BITS)
+        left = Signal.like(desc.channels, reset_less=True)
+        index = Signal(self.index_bits, reset_less=True)
+        first = Signal(BIAS_BITS + MULTIPLIER_BITS, reset_less=True)
         m.d.comb += [
             request.address.eq(desc.base),
             request.words.eq(desc.channels << 1),

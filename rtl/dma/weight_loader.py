@@ -29,7 +29,7 @@ class WeightLoader(wiring.Component):
     Attributes
     ----------
     desc : In(stream of `Layouts.weight_loader`)
-        A region; taken when the one before is sent.
+        A region; taken when it is sent.
     request : Out(stream of `Layouts.dma_request`), data : In(stream of 64), ends : In(1),
     cancel : Out(1)
         To the `ReadChannel`.
@@ -69,7 +69,8 @@ class WeightLoader(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        job: Any = Signal(self.desc_layout)  # `repeats` counts down
+        job: Any = self.desc.payload
+        repeats = Signal.like(job.repeats, reset_less=True)  # still to do, this one included
         restarts, wanted = Signal(), Signal()
         word, full, taken, exhausted = self._gearbox(m, job, restarts, wanted)
 
@@ -83,23 +84,23 @@ class WeightLoader(wiring.Component):
         with m.If(self.request.valid & self.request.ready):
             m.d.sync += to_ask.eq(to_ask - 1)
 
-        left = Signal(bits_for(self.longest))  # words of the block
-        blocks = Signal.like(job.blocks)  # of this repeat
+        left = Signal(bits_for(self.longest), reset_less=True)  # words of the block
+        blocks = Signal.like(job.blocks, reset_less=True)  # of this repeat
         beat: Any = self.weight.payload
         m.d.comb += [beat.word.eq(word), beat.last.eq(left == 1)]
         with m.FSM(name="state") as state:
             m.d.comb += self.busy.eq(~state.ongoing("IDLE"))
             with m.State("IDLE"):
-                m.d.comb += [self.desc.ready.eq(1), restarts.eq(1)]
-                new: Any = self.desc.payload
-                m.d.sync += [job.eq(new), blocks.eq(new.blocks)]
-                with m.If(self.desc.valid & (new.blocks != 0) & (new.repeats != 0)):
+                empty = (job.blocks == 0) | (job.repeats == 0)
+                m.d.comb += [self.desc.ready.eq(empty), restarts.eq(1)]
+                m.d.sync += [repeats.eq(job.repeats), blocks.eq(job.blocks)]
+                with m.If(self.desc.valid & ~empty):
                     m.next = "LENGTH"
-                    with m.If(new.words == 0):
+                    with m.If(job.words == 0):
                         m.d.sync += self.fault.eq(Fault.WEIGHT_FORMAT)
                         m.next = "FAULT"
                     with m.Else():
-                        m.d.sync += to_ask.eq(new.repeats)
+                        m.d.sync += to_ask.eq(job.repeats)
             with m.State("LENGTH"):
                 m.d.comb += [wanted.eq(1), taken.eq(full)]
                 m.d.sync += left.eq(word)
@@ -129,9 +130,10 @@ class WeightLoader(wiring.Component):
                     m.next = "FAULT"
             with m.State("REPEAT"):
                 m.d.comb += [restarts.eq(1), self.cancel.eq(1)]
-                m.d.sync += [job.repeats.eq(job.repeats - 1), blocks.eq(job.blocks)]
+                m.d.sync += [repeats.eq(repeats - 1), blocks.eq(job.blocks)]
                 m.next = "LENGTH"
-                with m.If(job.repeats == 1):
+                with m.If(repeats == 1):
+                    m.d.comb += self.desc.ready.eq(1)
                     m.next = "IDLE"
             with m.State("FAULT"):
                 pass
@@ -150,12 +152,15 @@ class WeightLoader(wiring.Component):
         unit = gcd(WORD_BITS, self.sparse_bits, self.dense_bits)
         units = WORD_BITS // unit
         word, full, taken, exhausted = (
-            Signal(self.sparse_bits, name="word"),
+            Signal(self.sparse_bits, name="word", reset_less=True),
             Signal(name="full"),
             Signal(name="taken"),
             Signal(name="exhausted"),
         )
-        current, present = Signal(WORD_BITS), Signal()  # the DRAM word that is being cut
+        current, present = (
+            Signal(WORD_BITS, reset_less=True),
+            Signal(),
+        )  # the DRAM word that is being cut
         final = Signal()  # the region ends with it
         at = Signal(range(units))  # its next unit
         end = Signal(range(2 * units + 1))

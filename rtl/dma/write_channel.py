@@ -15,7 +15,7 @@ __all__ = ["BURSTS", "FIFO_BEATS", "WriteChannel", "run_word_layout"]
 #: Beats that a channel buffers: two of the longest bursts.
 FIFO_BEATS = 32
 #: Bursts that wait for the master.
-BURSTS = 4
+BURSTS = 8
 #: Address bits within a word.
 WORD_SHIFT = WORD_BYTES.bit_length() - 1
 #: Width of the count of bursts that have no response yet.
@@ -79,10 +79,12 @@ class WriteChannel(wiring.Component):
         beat_bits = self.lanes * (WORD_BITS + 1)  # words and one strobe a word
         m.submodules.beats = beats = fifo.SyncFIFOBuffered(width=beat_bits, depth=FIFO_BEATS)
         request: Any = self.request.payload
-        word = Signal(len(request.address) - WORD_SHIFT)  # where the next word goes
+        word = Signal(
+            len(request.address) - WORD_SHIFT, reset_less=True
+        )  # where the next word goes
         aligned_at = lane_bits + length_bits
-        left = Signal.like(request.words)
-        first = Signal(length_bits)  # beat of the address at which the burst began
+        left = Signal.like(request.words, reset_less=True)
+        first = Signal(length_bits, reset_less=True)  # beat of the address at which the burst began
         active = Signal()
         m.submodules.bursts = bursts = fifo.SyncFIFO(
             width=len(word) - lane_bits + length_bits, depth=BURSTS
@@ -91,14 +93,20 @@ class WriteChannel(wiring.Component):
         # A beat is collected lane by lane; its last word goes to the buffer with it.
         run: Any = self.data.payload
         beat_at = word[lane_bits : lane_bits + length_bits]
-        collected: Any = Signal(data.ArrayLayout(WORD_BITS + 1, self.lanes))
-        merged: Any = Signal.like(collected)
+        merged: Any = Signal(data.ArrayLayout(WORD_BITS + 1, self.lanes))
         moves, ends, fills, closes = Signal(), Signal(), Signal(), Signal()
         last_lane: Any = Const(1)
         for i in range(self.lanes):
             here = word[:lane_bits] == i if lane_bits else Const(1)
             last_lane = here
-            m.d.comb += merged[i].eq(Mux(here, Cat(run.word, 1), collected[i]))
+            collected = Signal(WORD_BITS, name=f"word_{i}", reset_less=True)
+            present = Signal(name=f"present_{i}")
+            m.d.comb += merged[i].eq(Mux(here, Cat(run.word, 1), Cat(collected, present)))
+            if i < self.lanes - 1:  # a beat leaves with its last lane
+                with m.If(moves & here):
+                    m.d.sync += [collected.eq(run.word), present.eq(1)]
+                with m.If(fills):
+                    m.d.sync += present.eq(0)
         waiting = Signal(OPEN_BITS)  # bursts without a response
         m.d.comb += [
             self.request.ready.eq(~active),
@@ -114,7 +122,6 @@ class WriteChannel(wiring.Component):
         ]
         with m.If(moves):
             m.d.sync += [
-                collected.eq(Mux(fills, 0, merged.as_value())),
                 word.eq(word + 1),
                 left.eq(left - 1),
             ]

@@ -98,7 +98,7 @@ class IactBank(wiring.Component):
         write: Any = self.write.payload
         read: Any = self.read.payload
         answer: Any = self.data.payload
-        tag = Signal(iact_tag())
+        tag = Signal(iact_tag(), reset_less=True)
         reads = Signal()
         m.d.comb += [
             self.write.ready.eq(1),

@@ -34,7 +34,7 @@ class IactReader(wiring.Component):
     Attributes
     ----------
     desc : In(stream of `Layouts.iact_reader`)
-        Taken into a register of its own, so that the next one can be written.
+        Taken with the last read; the nest and the tags come straight from it.
     tiles : In(4), tile_released : Out(1)
         Credits: see `IactBank`. `tiles` follows a release in the next cycle.
     read : Out(stream of address, tag), data : In(stream of word, tag)
@@ -42,7 +42,7 @@ class IactReader(wiring.Component):
     iact : Out(stream of `Layouts.iact_beat`)
         Segments.
     busy : Out(1)
-        A descriptor is at work or a word under way.
+        A descriptor waits or is at work, or a word is under way.
 
     Notes
     -----
@@ -70,9 +70,9 @@ class IactReader(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        job: Any = Signal(self.layouts.iact_reader)
+        job: Any = self.desc.payload
         address_bits = self.layouts.iact_address_bits
-        m.submodules.agu = agu = Agu(job.loops.shape(), {"iact": ("stride", address_bits)})
+        m.submodules.agu = agu = Agu(job.loops.shape(), {"iact": ("step", address_bits)})
         m.submodules.encoder = encoder = CscEncoder(
             self.config.iact_bits, self.config.csc_count_bits, run_bits=RUN_BITS
         )
@@ -104,23 +104,15 @@ class IactReader(wiring.Component):
         connect(m, encoder.o, flipped(self.iact))
 
         ended = Signal()
-        with m.If(self.desc.ready):
-            m.d.sync += job.eq(self.desc.payload)
-        with m.FSM(name="state") as state:
-            m.d.comb += self.busy.eq(~state.ongoing("IDLE") | self.data.valid | encoder.busy)
-            with m.State("IDLE"):
-                m.d.comb += self.desc.ready.eq(1)
-                with m.If(self.desc.valid):
-                    m.next = "WAIT"
-            with m.State("WAIT"), m.If(self.tiles != 0):
+        m.d.comb += [self.desc.ready.eq(ended), self.tile_released.eq(ended & job.release)]
+        with m.FSM(name="state"):
+            m.d.comb += self.busy.eq(self.desc.valid | self.data.valid | encoder.busy)
+            with m.State("IDLE"), m.If(self.desc.valid & (self.tiles != 0)):
                 m.d.comb += agu.start.eq(1)
                 m.next = "READ"
             with m.State("READ"):
                 # An empty nest is over before it begins.
                 m.d.comb += ended.eq(~agu.busy | (agu.o.valid & agu.o.ready & at.ends[-1]))
                 with m.If(ended):
-                    m.d.comb += [self.tile_released.eq(job.release), self.desc.ready.eq(1)]
                     m.next = "IDLE"
-                    with m.If(self.desc.valid):
-                        m.next = "WAIT"
         return m

@@ -33,7 +33,7 @@ class PsumBank(wiring.Component):
     Attributes
     ----------
     desc : In(stream of `Layouts.psum_bank`)
-        Taken into registers, so that the next one can be written. One with a zero in it is empty.
+        Taken with the last beat. One with a zero in it is empty.
     psum : In(stream of `Layouts.psum_beat`)
         Words of a tile in ascending order, pass after pass.
     full : Out(1)
@@ -120,12 +120,13 @@ class PsumBank(wiring.Component):
         self, m: Module, free: Any, base: Any, claim: Any, single: Any, adding: Any, settled: Any
     ) -> tuple[Any, Any, Any]:
         """Descriptor to beats: address of the next beat, is it the last of its tile; idle."""
-        job: Any = Signal(self.layouts.psum_bank)  # `tiles` and `passes` count down
-        start = Signal(self.layouts.psum_word_bits)
+        job: Any = self.desc.payload
+        tiles = Signal.like(job.tiles, reset_less=True)  # not yet claimed
+        start = Signal(self.layouts.psum_word_bits, reset_less=True)
         address = Signal.like(start)
-        words, passes = Signal.like(job.words), Signal.like(job.passes)
-        desc: Any = self.desc.payload
-        wanted = desc.words.any() & desc.passes.any() & desc.tiles.any()
+        words = Signal.like(job.words, reset_less=True)
+        passes = Signal.like(job.passes, reset_less=True)
+        wanted = job.words.any() & job.passes.any() & job.tiles.any()
         pass_ends, ends, tiny = Signal(), Signal(), Signal()
         m.d.comb += [
             single.eq(job.single),
@@ -134,8 +135,8 @@ class PsumBank(wiring.Component):
         ]
         with m.FSM(name="state") as state:
             with m.State("IDLE"):
-                m.d.comb += self.desc.ready.eq(1)
-                m.d.sync += job.eq(desc)
+                m.d.comb += self.desc.ready.eq(~wanted)
+                m.d.sync += tiles.eq(job.tiles)
                 with m.If(self.desc.valid & wanted):
                     m.next = "CLAIM"
             with m.State("CLAIM"):
@@ -149,7 +150,7 @@ class PsumBank(wiring.Component):
                     tiny.eq(job.words <= SUM_STAGES),
                 ]
                 with m.If(free):
-                    m.d.sync += job.tiles.eq(job.tiles - 1)
+                    m.d.sync += tiles.eq(tiles - 1)
                     m.next = "RECEIVE"
             with m.State("RECEIVE"):
                 # What is added to must be in the memory.
@@ -165,7 +166,8 @@ class PsumBank(wiring.Component):
                         ]
                     with m.If(ends):
                         m.next = "CLAIM"
-                        with m.If(job.tiles == 0):
+                        with m.If(tiles == 0):
+                            m.d.comb += self.desc.ready.eq(1)
                             m.next = "IDLE"
         return address, ends, state.ongoing("IDLE")
 
@@ -180,8 +182,8 @@ class PsumBank(wiring.Component):
         settled: Any,
     ) -> Any:
         """Read, add, write: a stage each. Pulses when the last word of a tile is written."""
-        beat: Any = Signal(self.layouts.psum_beat)
-        sums: Any = Signal(self.layouts.psum_beat)
+        beat: Any = Signal(self.layouts.psum_beat, reset_less=True)
+        sums: Any = Signal(self.layouts.psum_beat, reset_less=True)
         stage = data.StructLayout({"address": len(address), "ends": 1, "valid": 1})
         read: Any = Signal(stage)
         added: Any = Signal(stage)

@@ -27,15 +27,16 @@ class Hop(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        skid = Signal.like(self.i.payload)
+        skid = Signal.like(self.i.payload, reset_less=True)
+        held = Signal.like(self.i.payload, reset_less=True)
         full = Signal()
-        m.d.comb += self.i.ready.eq(~full)
+        m.d.comb += [self.i.ready.eq(~full), self.o.payload.eq(held)]
         with m.If(self.o.ready | ~self.o.valid):
             m.d.sync += [self.o.valid.eq(self.i.valid | full), full.eq(0)]
             with m.If(full):
-                m.d.sync += self.o.payload.eq(skid)
+                m.d.sync += held.eq(skid)
             with m.Else():
-                m.d.sync += self.o.payload.eq(self.i.payload)
+                m.d.sync += held.eq(self.i.payload)
         with m.Elif(self.i.valid & ~full):
             m.d.sync += [skid.eq(self.i.payload), full.eq(1)]
         return m

@@ -27,7 +27,8 @@ class IactRouter(wiring.Component):
     Attributes
     ----------
     desc : In(stream of `Layouts.iact_router`)
-        The next circuit. Period 0 means 16; sources that do not exist mean `Source.LOCAL`.
+        The circuit; taken with its last beat. Period 0 means 16; sources that do not exist mean
+        `Source.LOCAL`.
     local : In(stream of `Layouts.iact_beat`)
         From the GLB bank of this router.
     north_i, south_i, west_i, east_i : In(stream), north_o, south_o, west_o, east_o : Out(stream)
@@ -72,10 +73,14 @@ class IactRouter(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.fork = fork = Fork(self.layouts.iact_beat, 4 + self.pes)
-        circuit = Signal(self.layouts.iact_router)  # `segments` counts down
-        slot = Signal(4)  # segment number mod period
-
-        m.d.comb += self.desc.ready.eq(~self.busy)
+        circuit: Any = self.desc.payload
+        left = Signal.like(circuit.segments, reset_less=True)
+        slot = Signal(4, reset_less=True)  # segment number mod period
+        ends = Signal()
+        m.d.comb += [
+            ends.eq(fork.i.valid & fork.i.ready & fork.i.payload.last),
+            self.desc.ready.eq(Mux(self.busy, ends & (left == 1), circuit.segments == 0)),
+        ]
         sources = {
             Source.NORTH: self.north_i,
             Source.SOUTH: self.south_i,
@@ -100,17 +105,17 @@ class IactRouter(wiring.Component):
         neighbours = [circuit.to_north, circuit.to_south, circuit.to_west, circuit.to_east]
         m.d.comb += fork.select.eq(Cat(*neighbours, *listens))
 
-        with m.If(self.desc.valid & self.desc.ready):
+        with m.If(~self.busy):
             m.d.sync += [
-                circuit.eq(self.desc.payload),
+                left.eq(circuit.segments),
                 slot.eq(0),
-                self.busy.eq(self.desc.payload.segments != 0),
+                self.busy.eq(self.desc.valid & (circuit.segments != 0)),
             ]
-        with m.Elif(fork.i.valid & fork.i.ready & fork.i.payload.last):
+        with m.Elif(ends):
             m.d.sync += [
-                circuit.segments.eq(circuit.segments - 1),
+                left.eq(left - 1),
                 slot.eq(Mux(slot + 1 == circuit.period, 0, slot + 1)),
-                self.busy.eq(circuit.segments != 1),
+                self.busy.eq(left != 1),
             ]
         return m
 

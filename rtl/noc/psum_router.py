@@ -70,9 +70,9 @@ class PsumRouter(wiring.Component):
         desc: Any = self.desc.payload
         out_open = Signal()  # the circuit from the column
         in_open = Signal()  # the circuit into the column
-        out_left = Signal.like(desc.beats)
-        in_left = Signal.like(desc.beats)
-        to_north = Signal()
+        out_left = Signal.like(desc.beats, reset_less=True)
+        in_left = Signal.like(desc.beats, reset_less=True)
+        to_north = Signal(reset_less=True)
 
         m.d.comb += [
             self.busy.eq(out_open | in_open),

@@ -27,7 +27,7 @@ class WeightRouter(wiring.Component):
     Attributes
     ----------
     desc : In(stream of `Layouts.weight_router`)
-        The next circuit. Sources but `WEST` and `EAST` mean `LOCAL`.
+        The circuit; taken with its last beat. Sources but `WEST` and `EAST` mean `LOCAL`.
     local : In(stream of `Layouts.weight_beat`)
         From the weight loader.
     west_i, east_i : In(stream), west_o, east_o : Out(stream)
@@ -68,10 +68,14 @@ class WeightRouter(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.fork = fork = Fork(self.layouts.weight_beat, 2 + self.cols)
-        circuit = Signal(self.layouts.weight_router)  # `blocks` counts down
-        turn = Signal(self.cols)  # listeners of this block
-
-        m.d.comb += self.desc.ready.eq(~self.busy)
+        circuit: Any = self.desc.payload
+        left = Signal.like(circuit.blocks, reset_less=True)
+        turn = Signal(self.cols, reset_less=True)  # listeners of this block
+        ends = Signal()
+        m.d.comb += [
+            ends.eq(fork.i.valid & fork.i.ready & fork.i.payload.last),
+            self.desc.ready.eq(Mux(self.busy, ends & (left == 1), circuit.blocks == 0)),
+        ]
         with m.Switch(circuit.source):
             for source, port in ((Source.WEST, self.west_i), (Source.EAST, self.east_i)):
                 with m.Case(source.value):
@@ -91,18 +95,15 @@ class WeightRouter(wiring.Component):
         # One-hot `turn`: ~(turn - 1) << 1 masks the columns above it.
         above = Signal(self.cols)
         m.d.comb += above.eq(circuit.listeners & (~(turn - 1) << 1))
-        with m.If(self.desc.valid & self.desc.ready):
-            listeners = self.desc.payload.listeners
+        with m.If(~self.busy):
+            listeners = circuit.listeners
             m.d.sync += [
-                circuit.eq(self.desc.payload),
-                turn.eq(Mux(self.desc.payload.deal, _lowest(listeners), listeners)),
-                self.busy.eq(self.desc.payload.blocks != 0),
+                left.eq(circuit.blocks),
+                turn.eq(Mux(circuit.deal, _lowest(listeners), listeners)),
+                self.busy.eq(self.desc.valid & (circuit.blocks != 0)),
             ]
-        with m.Elif(fork.i.valid & fork.i.ready & fork.i.payload.last):
-            m.d.sync += [
-                circuit.blocks.eq(circuit.blocks - 1),
-                self.busy.eq(circuit.blocks != 1),
-            ]
+        with m.Elif(ends):
+            m.d.sync += [left.eq(left - 1), self.busy.eq(left != 1)]
             with m.If(circuit.deal):
                 m.d.sync += turn.eq(_lowest(Mux(above.any(), above, circuit.listeners)))
         return m

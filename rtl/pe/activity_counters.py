@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,21 +10,36 @@ from rowmesh.rtl.config import Config, bits_for
 from rowmesh.rtl.layouts import ACTIVITY_BITS, Activity
 from rowmesh.rtl.spad import Spad
 
-__all__ = ["COUNTER_BITS", "ENTRIES", "MACS_ENTRY", "UPDATE_PERIOD", "ActivityCounters"]
+__all__ = ["COUNTER_BITS", "ENTRIES", "MACS_ENTRY", "ActivityCounters", "entry_terms", "slots"]
 
 COUNTER_BITS = 32
+#: What the host reads: cycles of every `Activity`, and effectual multiplications.
 ENTRIES = 8
-#: Entry of the effectual multiplications; entry 6 is unused and reads 0.
+#: Entry of the effectual multiplications; entries without a meaning read 0.
 MACS_ENTRY = 7
-#: Cycles in which every entry must be updated once: see `ActivityCounters`.
-UPDATE_PERIOD = 2 * (len(Activity) + 1)
+
+
+def slots(macs_per_pe: int) -> int:
+    """Counters of a PE: `Activity.COMPUTE` has one for every number of multiplications."""
+    return len(Activity) + macs_per_pe
+
+
+def entry_terms(entry: int, macs_per_pe: int) -> list[tuple[int, int]]:
+    """An entry as a sum of slots: pairs of a slot and how far it is shifted to the left."""
+    multiplying = {n: len(Activity) - 1 + n for n in range(1, macs_per_pe + 1)}
+    if entry == Activity.COMPUTE:
+        return [(entry, 0), *((slot, 0) for slot in multiplying.values())]
+    if entry == MACS_ENTRY:
+        powers = range(macs_per_pe.bit_length())
+        return [(slot, k) for n, slot in multiplying.items() for k in powers if n >> k & 1]
+    return [(entry, 0)] if entry < len(Activity) else []
 
 
 class ActivityCounters(wiring.Component):
-    """Count cycles by `Activity` and effectual multiplications in one memory of 8 x 32 bits.
+    """Count cycles in one memory: of every activity, computing by the number of multiplications.
 
-    Entry ``activity`` counts cycles; entry `MACS_ENTRY` counts multiplications. The activities
-    sum to the cycles counted. Counters wrap at 32 bits.
+    So one counter steps in a cycle, which takes one adder and one write port, and effectual
+    multiplications follow from the slots: `entry_terms`. Counters wrap at 32 bits.
 
     Parameters
     ----------
@@ -34,67 +49,57 @@ class ActivityCounters(wiring.Component):
     Attributes
     ----------
     activity : In(3), macs : In
-        What the PE does in this cycle, and how many effectual multiplications.
+        What the PE does in this cycle, and how many effectual multiplications (when computing).
     enable : In(1)
         Count this cycle.
     clear : In(1)
-        All entries are 0 from the next cycle on; this cycle is not counted.
-    address : In(3)
-        Entry to read, or to update.
-    update : In(1)
-        Write the entry at `address` back. Every entry in use needs an update in every
-        `UPDATE_PERIOD` cycles while counting; the cycles between are free to read.
+        All slots are 0 from the next cycle on; this cycle is not counted.
+    slot : In
+        Slot to read.
     value : Out(32)
-        The entry at `address`, exact.
+        Its count of all cycles but the one before this one.
 
     Notes
     -----
-    Small pending counters catch the events, so one read and one write port are enough. The
-    memory is not cleared: a `fresh` bit masks an entry until its first update. `value` is
-    combinational from `address` (memory, mask, adder).
+    What to count passes a register. The memory is not cleared: a `fresh` bit masks a slot until
+    it is first counted. `value` is combinational from `slot` (memory, mask).
     """
 
     def __init__(self, config: Config) -> None:
-        self.macs_per_pe = config.macs_per_pe
+        self.slots = slots(config.macs_per_pe)
         super().__init__(
             {
                 "activity": In(ACTIVITY_BITS),
                 "macs": In(bits_for(config.macs_per_pe)),
                 "enable": In(1),
                 "clear": In(1),
-                "address": In(range(ENTRIES)),
-                "update": In(1),
+                "slot": In(range(self.slots)),
                 "value": Out(COUNTER_BITS),
             }
         )
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.memory = memory = Spad(COUNTER_BITS, ENTRIES)
-        fresh = Signal(ENTRIES, init=-1)
-        pending = [
-            Signal(range(UPDATE_PERIOD + 1), name=f"pending_{kind.name.lower()}")
-            for kind in Activity
+        m.submodules.memory = memory = Spad(COUNTER_BITS, self.slots, reads=2)
+        ports: Any = memory
+        counting = Signal()
+        at = Signal.like(self.slot, reset_less=True)
+        fresh = Signal(self.slots, init=-1)
+        multiplies = (self.activity == Activity.COMPUTE) & self.macs.any()
+        m.d.sync += [
+            counting.eq(self.enable & ~self.clear),
+            at.eq(Mux(multiplies, len(Activity) - 1 + self.macs, self.activity)),
         ]
-        pending_macs = Signal(range(UPDATE_PERIOD * self.macs_per_pe + 1))
-        unused = [0] * (MACS_ENTRY - len(pending))
-        stored = Mux(fresh.bit_select(self.address, 1), 0, memory.read[0].data)
         m.d.comb += [
-            memory.read[0].address.eq(self.address),
-            memory.write[0].address.eq(self.address),
-            memory.write[0].data.eq(self.value),
-            memory.write[0].enable.eq(self.update),
-            self.value.eq(stored + Array([*pending, *unused, pending_macs])[self.address]),
+            ports.read[0].address.eq(at),
+            ports.write[0].address.eq(at),
+            ports.write[0].data.eq(Mux(fresh.bit_select(at, 1), 0, ports.read[0].data) + 1),
+            ports.write[0].enable.eq(counting),
+            ports.read[1].address.eq(self.slot),
+            self.value.eq(Mux(fresh.bit_select(self.slot, 1), 0, ports.read[1].data)),
         ]
-
-        events = [(kind, self.activity == kind, count) for kind, count in enumerate(pending)]
-        for entry, amount, count in [*events, (MACS_ENTRY, self.macs, pending_macs)]:
-            written = Signal(name=f"written_{entry}")
-            m.d.comb += written.eq(self.update & (self.address == entry))
-            kept = Mux(written, 0, count)
-            m.d.sync += count.eq(kept + Mux(self.enable, amount, 0))
-            with m.If(written):
-                m.d.sync += fresh[entry].eq(0)
+        with m.If(counting):
+            m.d.sync += fresh.bit_select(at, 1).eq(0)
         with m.If(self.clear):
-            m.d.sync += [fresh.eq(-1), pending_macs.eq(0), *(count.eq(0) for count in pending)]
+            m.d.sync += fresh.eq(-1)
         return m

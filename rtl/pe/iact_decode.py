@@ -73,8 +73,8 @@ class IactDecode(wiring.Component):
         m.d.comb += [self.o.valid.eq(valid), self.o.payload.eq(item)]
 
         second = Signal()  # of the two pairs
-        after = Signal(bits)  # column after the last pair
-        end = Signal(bits)  # column after the segment
+        after = Signal(bits, reset_less=True)  # column after the last pair
+        end = Signal(bits, reset_less=True)  # column after the segment
         column, following = Signal(bits), Signal(bits)
         value = Signal(self.config.iact_bits)
         count: Any = Const(0)

@@ -8,7 +8,6 @@ from amaranth.lib.wiring import In, Out
 
 from rowmesh.rtl.config import Config, bits_for
 from rowmesh.rtl.pe.records import Records, wrap
-from rowmesh.rtl.spad import Spad
 
 __all__ = ["IactSpad"]
 
@@ -34,6 +33,8 @@ class IactSpad(wiring.Component):
         The running descriptor.
     start, running, row_done, final_row : In(1)
         From the `Sequencer`: work begins; is going on; the row being read ends; is the last one.
+    write, read : Out
+        Ports of the `OperandSpad`.
     valid, word : Out
         The next word of the window.
     step : In(1)
@@ -50,9 +51,12 @@ class IactSpad(wiring.Component):
 
     def __init__(self, config: Config) -> None:
         self.words = config.iact_words
-        layouts = Records(config).layouts
+        records = Records(config)
+        layouts = records.layouts
         super().__init__(
             {
+                "write": Out(records.iact_write),
+                "read": Out(records.iact_read),
                 "iact": In(stream.Signature(layouts.iact_beat)),
                 "work": In(layouts.pe),
                 "start": In(1),
@@ -96,8 +100,8 @@ class IactSpad(wiring.Component):
         """Read, write and free; `used` words are stored, `unread` of them wait for this window."""
         iact: Any = self.iact
         depth = self.words
-        m.submodules.spad = spad = Spad(len(Value.cast(iact.payload)), depth)
-        ports: Any = spad
+        write: Any = self.write
+        read: Any = self.read
         pointer, count = bits_for(depth - 1), bits_for(depth)
         head, reader, tail = Signal(pointer), Signal(pointer), Signal(pointer)
         used, unread, used_next = Signal(count), Signal(count), Signal(count)
@@ -108,11 +112,11 @@ class IactSpad(wiring.Component):
             freed.eq(self.step & self.free),
             used_next.eq(used + change(accept, freed)),
             self.valid.eq(unread != 0),
-            ports.read[0].address.eq(reader),
-            Value.cast(self.word).eq(ports.read[0].data),
-            ports.write[0].enable.eq(accept),
-            ports.write[0].address.eq(head),
-            ports.write[0].data.eq(iact.payload),
+            read.address.eq(reader),
+            self.word.eq(read.data),
+            write.enable.eq(accept),
+            write.address.eq(head),
+            write.data.eq(iact.payload),
         ]
         m.d.sync += [used.eq(used_next), unread.eq(unread + change(accept, self.step))]
         with m.If(accept):

@@ -105,7 +105,8 @@ class Mac(wiring.Component):
         work: Any = self.work
         finish: Any = self.finish
         half = c.psum_depth // 2
-        base, limit = Signal(bits_for(c.psum_depth)), Signal(bits_for(c.psum_depth))
+        base = Signal(bits_for(c.psum_depth), reset_less=True)
+        limit = Signal.like(base)
         next_bank, next_base = Signal(), Signal.like(base)
         m.d.comb += [
             next_bank.eq(self.bank),
@@ -124,12 +125,11 @@ class Mac(wiring.Component):
                 limit.eq(next_base + work.psums),
             ]
         m.d.sync += finish.valid.eq(go & self.marker.drain)
+        held = Signal.like(finish, name="held", reset_less=True)
+        m.d.comb += [finish.bank.eq(held.bank), finish.end.eq(held.end)]
+        m.d.comb += finish.chain.eq(held.chain)
         with m.If(self.marker.drain):
-            m.d.sync += [
-                finish.bank.eq(self.bank),
-                finish.end.eq(limit),
-                finish.chain.eq(work.chain),
-            ]
+            m.d.sync += [held.bank.eq(self.bank), held.end.eq(limit), held.chain.eq(work.chain)]
         return base, limit
 
     def build_lanes(self, m: Module, go: Signal, base: Signal, limit: Signal) -> None:
@@ -139,8 +139,8 @@ class Mac(wiring.Component):
         o: Any = self.o
         work: Any = self.work
         bits = self.records.psum_bits
-        first = Signal()
-        following, origin = Signal(bits), Signal(bits)
+        first = Signal(reset_less=True)
+        following, origin = Signal(bits, reset_less=True), Signal(bits)
         taken = go & i.valid & i.payload.hit
         with m.If(taken):
             m.d.sync += first.eq(i.payload.first)
@@ -152,7 +152,7 @@ class Mac(wiring.Component):
             value = Signal(c.iact_bits, name=f"iact_{n}", reset_less=True)
             weight = Signal(pair.value.shape(), name=f"weight_{n}", reset_less=True)
             operand = Signal(signed(c.iact_bits + 1), name=f"operand_{n}")
-            active = Signal(name=f"active_{n}")
+            active = Signal(name=f"active_{n}", reset_less=True)
             address = Signal(bits, name=f"address_{n}")
             nonzero = ~zero(pair.value)
             if not c.sparse:
@@ -173,10 +173,13 @@ class Mac(wiring.Component):
                 beyond[n].eq(working[n] & (address >= limit)),
             ]
             at = address + 1
+            out = Signal(self.records.lane, name=f"lane_{n}", reset_less=True)
+            out_active = Signal(name=f"lane_active_{n}")
+            m.d.comb += [o[n].eq(out), o[n].active.eq(out_active)]
             m.d.sync += [
-                o[n].active.eq(working[n] & ~beyond[n]),
-                o[n].address.eq(address),
-                o[n].product.eq(operand * weight),
+                out_active.eq(working[n] & ~beyond[n]),
+                out.address.eq(address),
+                out.product.eq(operand * weight),
             ]
         with m.If(self.compute):
             # Beyond the limit it stays beyond, however long a malformed column is.

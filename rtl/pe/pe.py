@@ -12,6 +12,7 @@ from rowmesh.rtl.pe.drain import Drain
 from rowmesh.rtl.pe.iact_decode import IactDecode
 from rowmesh.rtl.pe.iact_spad import IactSpad
 from rowmesh.rtl.pe.mac import Mac
+from rowmesh.rtl.pe.operand_spad import OperandSpad
 from rowmesh.rtl.pe.psum_spad import PsumSpad
 from rowmesh.rtl.pe.records import Records
 from rowmesh.rtl.pe.sequencer import Sequencer
@@ -91,6 +92,7 @@ class Pe(wiring.Component):
         m = Module()
         c = self.config
         m.submodules.sequencer = sequencer = Sequencer(c)
+        m.submodules.operand_spad = operands = OperandSpad(c)
         m.submodules.iact_spad = iact_spad = IactSpad(c)
         m.submodules.iact_decode = decode = IactDecode(c)
         m.submodules.weight_spad = weight_spad = WeightSpad(c)
@@ -99,6 +101,12 @@ class Pe(wiring.Component):
         m.submodules.psum_spad = psum_spad = PsumSpad(c)
         m.submodules.drain = drain = Drain(c)
 
+        connect(m, iact_spad.write, operands.iact_write)
+        connect(m, iact_spad.read, operands.iact_read)
+        if c.sparse:
+            connect(m, weight_spad.ends_write, operands.ends_write)
+            for ends, port in zip(weight_spad.ends_read, operands.ends_read, strict=True):
+                connect(m, ends, port)
         connect(m, flipped(self.iact), iact_spad.iact)
         connect(m, flipped(self.weight), weight_spad.weight)
         connect(m, decode.o, weight_spad.i)
@@ -143,23 +151,23 @@ class Pe(wiring.Component):
         return m
 
     def build_work(self, m: Module, sequencer: Any, waiting: Any, drain: Any) -> Signal:
-        """Take a descriptor when the one before has been computed."""
+        """Begin a descriptor when the one before has been computed; take it at its end."""
         desc: Any = self.desc
-        work = Signal(self.records.layouts.pe, reset_less=True)
-        init = Signal()
+        begun, init = Signal(), Signal()
         self.computing = Signal()
         m.d.comb += [
-            sequencer.load.eq(desc.valid & desc.ready),
-            sequencer.groups.eq(desc.payload.groups),
-            sequencer.init.eq(init),
-            self.computing.eq(init | sequencer.running | waiting),
             # The first group begins in the lower bank, and could reach into the upper one.
-            desc.ready.eq(~self.computing & ~drain.full[1]),
-            self.iact_source.eq(work.iact_source),
+            init.eq(desc.valid & ~begun & ~drain.full[1]),
+            sequencer.init.eq(init),
+            self.computing.eq(begun),
+            desc.ready.eq(begun & ~sequencer.running & ~waiting),
+            self.iact_source.eq(desc.payload.iact_source),
         ]
-        m.d.sync += init.eq(sequencer.load)
-        with m.If(sequencer.load):
-            m.d.sync += work.eq(desc.payload)
+        with m.If(init):
+            m.d.sync += begun.eq(1)
+        with m.If(desc.ready):
+            m.d.sync += begun.eq(0)
+        work: Signal = desc.payload
         return work
 
     def build_status(self, m: Module, sequencer: Any, mac: Any, drain: Any) -> None:

@@ -2,21 +2,27 @@
 
 from typing import Any
 
-from amaranth.hdl import Array, Module, Signal
+from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rowmesh.rtl.config import Config, bits_for
-from rowmesh.rtl.layouts import FAULT_BITS, Activity, Layouts
+from rowmesh.rtl.layouts import FAULT_BITS, Layouts
 from rowmesh.rtl.pe.activity_counters import (
     COUNTER_BITS,
     ENTRIES,
-    MACS_ENTRY,
     ActivityCounters,
+    entry_terms,
+    slots,
 )
 from rowmesh.rtl.pe.pe import Pe
 
-__all__ = ["PeCluster"]
+__all__ = ["PeCluster", "counter_latency"]
+
+
+def counter_latency(config: Config) -> int:
+    """Cycles from a choice of a counter to its value: two rounds over the terms of an entry."""
+    return 2 * max(len(entry_terms(n, config.macs_per_pe)) for n in range(ENTRIES)) + 1
 
 
 class PeCluster(wiring.Component):
@@ -46,7 +52,8 @@ class PeCluster(wiring.Component):
     counter_pe, counter_entry : In
         Counter to read: number of the PE, and `Activity` or `MACS_ENTRY`.
     counter_value : Out(32)
-        The counter at most 3 cycles ago; a change of the inputs shows after 2 cycles at most.
+        The counter at most `counter_latency` cycles ago, which is also how long a change of the
+        inputs takes at most.
 
     Notes
     -----
@@ -114,19 +121,19 @@ class PeCluster(wiring.Component):
                     ]
 
     def _build_counters(self, m: Module, pes: list[Any]) -> None:
-        """Count what the PEs do; every other cycle reads, the others update one entry each."""
-        reading = Signal()
-        entry = Signal(range(ENTRIES))
-        address = Signal(range(ENTRIES))
-        m.d.sync += reading.eq(~reading)
-        with m.If(reading):
-            m.d.comb += address.eq(self.counter_entry)
-        with m.Else():
-            m.d.comb += address.eq(entry)
-            with m.If(entry == len(Activity) - 1):
-                m.d.sync += entry.eq(MACS_ENTRY)
-            with m.Else():
-                m.d.sync += entry.eq(entry + 1)
+        """Count what the PEs do; add up the terms of the chosen entry, one a cycle, on and on."""
+        macs = self.config.macs_per_pe
+        terms = [entry_terms(entry, macs) for entry in range(ENTRIES)]
+        rounds = max(len(found) for found in terms)
+        turn = Signal(range(rounds))
+        slot, shift = Signal(range(slots(macs))), Signal(range(macs.bit_length()))
+        used = Signal()
+        with m.Switch(self.counter_entry):
+            for entry, found in enumerate(terms):
+                with m.Case(entry), m.Switch(turn):
+                    for n, (place, left) in enumerate(found):
+                        with m.Case(n):
+                            m.d.comb += [slot.eq(place), shift.eq(left), used.eq(1)]
 
         values = Array(Signal(COUNTER_BITS, name=f"value_{i}") for i in range(len(pes)))
         for number, pe in enumerate(pes):
@@ -137,9 +144,15 @@ class PeCluster(wiring.Component):
                 counters.macs.eq(pe.macs),
                 counters.enable.eq(self.count_enable),
                 counters.clear.eq(self.count_clear),
-                counters.address.eq(address),
-                counters.update.eq(~reading),
+                counters.slot.eq(slot),
                 values[number].eq(counters.value),
             ]
-        with m.If(reading):
-            m.d.sync += self.counter_value.eq(values[self.counter_pe])
+        total = Signal(COUNTER_BITS, reset_less=True)
+        term = Mux(used, values[self.counter_pe] << shift, 0)
+        m.d.sync += total.eq(Mux(turn == 0, 0, total) + term)
+        with m.If(turn == rounds - 1):
+            m.d.sync += turn.eq(0)
+        with m.Else():
+            m.d.sync += turn.eq(turn + 1)
+        with m.If(turn == 0):
+            m.d.sync += self.counter_value.eq(total)

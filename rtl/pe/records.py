@@ -4,14 +4,13 @@ from functools import cached_property
 from typing import Any
 
 from amaranth.hdl import Mux, Value, signed
-from amaranth.lib import data
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
 
 from rowmesh.rtl.config import Config, bits_for
 from rowmesh.rtl.layouts import Layouts
 
 __all__ = ["Records", "wrap", "zero"]
-
-SEGMENT_COLS_BITS = 8
 
 
 def wrap(value: Value, depth: int) -> Value:
@@ -33,7 +32,8 @@ class Records:
     def column_bits(self) -> int:
         """Bits of a column while it is decoded: the window, a segment beyond it, one count."""
         c = self.config
-        return bits_for(c.weight_addr_depth + (1 << SEGMENT_COLS_BITS) + c.max_run)
+        segment_bits = self.layouts.pe["segment_cols"].width
+        return bits_for(c.weight_addr_depth + (1 << segment_bits) + c.max_run)
 
     @property
     def psum_bits(self) -> int:
@@ -41,11 +41,51 @@ class Records:
         c = self.config
         return bits_for(c.psum_depth + c.macs_per_pe * (c.max_run + 1))
 
-    @property
-    def column_fills_spad(self) -> bool:
-        """One column can be as long as the weight SPad, so that it ends where it starts."""
+    @cached_property
+    def ends(self) -> data.ArrayLayout:
+        """A word of the address SPad: ends of columns, each as wide as its share of the word."""
         c = self.config
-        return c.weight_data_depth <= -(-c.psum_depth // c.macs_per_pe)
+        share = c.weight_word_bits // c.weight_addrs_per_word
+        return data.ArrayLayout(share, c.weight_addrs_per_word)
+
+    @property
+    def iact_write(self) -> wiring.Signature:
+        """Write port for the words of the window."""
+        address = bits_for(self.config.iact_words - 1)
+        beat = self.layouts.iact_beat
+        return wiring.Signature({"enable": Out(1), "address": Out(address), "data": Out(beat)})
+
+    @property
+    def iact_read(self) -> wiring.Signature:
+        """Read port for the words of the window."""
+        address = bits_for(self.config.iact_words - 1)
+        return wiring.Signature({"address": Out(address), "data": In(self.layouts.iact_beat)})
+
+    @property
+    def ends_write(self) -> wiring.Signature:
+        """Write port for ends of columns; address: slot, then half."""
+        return wiring.Signature(
+            {
+                "enable": Out(self.config.weight_addrs_per_word),
+                "address": Out(self.slot_bits + 1),
+                "data": Out(self.ends),
+            }
+        )
+
+    @property
+    def ends_read(self) -> wiring.Signature:
+        """Read port for ends of columns."""
+        return wiring.Signature({"address": Out(self.slot_bits + 1), "data": In(self.ends)})
+
+    @property
+    def slots(self) -> int:
+        """Words of a block's addresses."""
+        return -(-self.config.weight_addr_depth // self.config.weight_addrs_per_word)
+
+    @property
+    def slot_bits(self) -> int:
+        """Bits of the number of such a word."""
+        return bits_for(self.slots - 1)
 
     @property
     def product_bits(self) -> int:
@@ -72,14 +112,14 @@ class Records:
 
     @cached_property
     def column(self) -> data.StructLayout:
-        """An iact (if `hit`) with the ring addresses of its weight column."""
+        """An iact (if `hit`) with the ring address and the words of its weight column."""
         c = self.config
         return data.StructLayout(
             {
                 "hit": 1,
                 "value": c.iact_bits,
                 "start": bits_for(c.weight_data_depth - 1),
-                "end": bits_for(c.weight_data_depth - 1),
+                "count": c.weight_addr_bits,
                 "marker": self.marker,
             }
         )

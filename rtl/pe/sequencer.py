@@ -29,9 +29,6 @@ class Sequencer(wiring.Component):
     ----------
     work : In(Layouts.pe)
         The running descriptor, stable while `running`.
-    load, groups : In
-        The descriptor comes, one cycle before `init`. Its groups are counted only once, so they go
-        straight to the counter.
     init : In(1)
         `work` is new.
     start : Out(1)
@@ -65,8 +62,6 @@ class Sequencer(wiring.Component):
         super().__init__(
             {
                 "work": In(records.layouts.pe),
-                "load": In(1),
-                "groups": In(records.layouts.pe["groups"].shape),
                 "init": In(1),
                 "start": Out(1),
                 "running": Out(1),
@@ -92,8 +87,7 @@ class Sequencer(wiring.Component):
         }
         last = {name: Signal(name=f"last_{name}") for name in LOOPS}
         m.d.comb += [last[name].eq(left[name] == 1) for name in LOOPS]
-        nonempty = [work[name].any() for name in (*LOOPS[:-1], "cols", "psums")]
-        nonempty.append(left["groups"].any())
+        nonempty = [work[name].any() for name in (*LOOPS, "cols", "psums")]
         oldest = Signal()
         m.d.comb += self.start.eq(self.init & _all(nonempty))
 
@@ -118,7 +112,7 @@ class Sequencer(wiring.Component):
             m.d.sync += self.active.eq(1)
         with m.If(self.start):
             m.d.sync += [self.running.eq(1), oldest.eq(1)]
-            m.d.sync += [left[name].eq(work[name]) for name in LOOPS[:-1]]
+            m.d.sync += [left[name].eq(work[name]) for name in LOOPS]
         with m.Elif(self.segment_end):
             m.d.sync += oldest.eq(ends["segments"])
             with m.If(ends["rows"]):
@@ -133,8 +127,6 @@ class Sequencer(wiring.Component):
                         with m.If(last[name]):
                             m.d.sync += left[name].eq(work[name])
                 inner = ends[name]
-        with m.If(self.load):
-            m.d.sync += left["groups"].eq(self.groups)
         return m
 
 

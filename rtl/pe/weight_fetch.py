@@ -45,7 +45,7 @@ class WeightFetch(wiring.Component):
     `o` from registers and the data SPad.
     """
 
-    def __init__(self, config: Config, depth: int = 3) -> None:
+    def __init__(self, config: Config, depth: int = 2) -> None:
         self.config = config
         self.depth = depth
         self.records = records = Records(config)
@@ -74,7 +74,9 @@ class WeightFetch(wiring.Component):
         width = self.records.column["marker"].offset  # the last field, kept apart
         m.submodules.queue = queue = Spad(width, depth)
         ports: Any = queue
-        markers = Array(Signal(self.records.marker, name=f"marker_{n}") for n in range(depth))
+        markers = Array(
+            Signal(self.records.marker, name=f"marker_{n}", reset_less=True) for n in range(depth)
+        )
         first, free = Signal(range(depth)), Signal(range(depth))
         newest = Signal(range(depth))
         level, stay = Signal(range(depth + 1)), Signal(range(depth + 1))
@@ -109,14 +111,15 @@ class WeightFetch(wiring.Component):
     def build_walk(self, m: Module, pop: Signal, head: Any, marker: Any) -> None:
         """Read the words of the column at the head."""
         o: Any = self.o
-        following = Signal.like(self.address)
-        after = Signal.like(self.address)
+        following = Signal.like(self.address, reset_less=True)
+        left = Signal.like(head.count, reset_less=True)
+        words = Signal.like(head.count)  # of the column, not yet read
         inside = Signal()  # the first word of the column has been read
         last, moves = Signal(), Signal()
         m.d.comb += [
             self.address.eq(Mux(inside, following, head.start)),
-            after.eq(wrap(self.address + 1, self.config.weight_data_depth)),
-            last.eq(~head.hit | (after == head.end)),
+            words.eq(Mux(inside, left, head.count)),
+            last.eq(~head.hit | (words == 1)),
             moves.eq(o.valid & o.ready),
             pop.eq(moves & last),
             self.release.eq(pop & marker.block),
@@ -128,4 +131,8 @@ class WeightFetch(wiring.Component):
             o.payload.marker.eq(Mux(last, marker.as_value(), 0)),
         ]
         with m.If(moves):
-            m.d.sync += [following.eq(after), inside.eq(~last)]
+            m.d.sync += [
+                following.eq(wrap(self.address + 1, self.config.weight_data_depth)),
+                left.eq(words - 1),
+                inside.eq(~last),
+            ]

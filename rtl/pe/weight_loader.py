@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -15,8 +15,7 @@ __all__ = ["WeightLoader"]
 class WeightLoader(wiring.Component):
     """Write one block of weights behind the current one, and the ends of its columns.
 
-    The header of a sparse block is unpacked one address a cycle, so that the address SPad needs one
-    write port; addresses become absolute in the ring here, once, instead of at every lookup. A
+    The header of a sparse block is checked and goes word by word into the address SPad as it is. A
     dense block has no header: the loader counts the ends of its columns itself and adds counts of
     zero to its values. Behind the SPads both kinds look the same.
 
@@ -43,25 +42,22 @@ class WeightLoader(wiring.Component):
         The block is as large as the data SPad.
     room : In(1)
         A word fits into the data SPad.
-    addresses_free : In(1)
-        The address entries of this block are not in use.
     store, data : Out
         Write `data` to the data SPad at `head`.
-    note, column, entry : Out
-        Write `entry` for `column` to the address SPad: ring address after the column; where a
-        column can fill the data SPad, above it a bit that says whether the column has words.
+    note : Out, slot, ends : Out
+        Write these entries (a mask) of word `slot` of the address SPad: ends of columns, in words
+        from the start of the block.
     fault : Out(1)
         Addresses not ascending or beyond the SPad, or a block of another length than they say.
 
     Notes
     -----
-    One word, or one address of the header, a cycle. `weight.ready` comes from registers.
+    One word a cycle. `weight.ready` comes from registers.
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.records = records = Records(config)
-        pointer = bits_for(config.weight_data_depth - 1)
         super().__init__(
             {
                 "weight": In(stream.Signature(records.layouts.weight_beat)),
@@ -70,15 +66,14 @@ class WeightLoader(wiring.Component):
                 "take": In(1),
                 "more": In(1),
                 "loaded": Out(1),
-                "head": Out(pointer),
+                "head": Out(bits_for(config.weight_data_depth - 1)),
                 "fills": Out(1),
                 "room": In(1),
-                "addresses_free": In(1),
                 "store": Out(1),
                 "data": Out(config.weight_word_bits),
-                "note": Out(1),
-                "column": Out(bits_for(config.weight_addr_depth - 1)),
-                "entry": Out(pointer + records.column_fills_spad),
+                "note": Out(config.weight_addrs_per_word),
+                "slot": Out(records.slot_bits),
+                "ends": Out(records.ends),
                 "fault": Out(1),
             }
         )
@@ -88,25 +83,29 @@ class WeightLoader(wiring.Component):
         depth = self.config.weight_data_depth
         work: Any = self.work
         self.dense: Any = work.weight_dense if self.config.sparse else Const(1)
-        self.at = Signal(work.cols.shape())  # column
-        self.part = Signal(max(4, work.psums.shape().width))  # of a header word, of a column
-        self.header = Signal()  # the word is one of the address vector
-        self.address = Signal(self.config.weight_addr_bits)
-        self.length = Signal.like(self.address)  # of the block, up to the last column
+        self.left = Signal.like(work.cols, reset_less=True)  # columns without an end
+        self.part = Signal.like(work.psums, reset_less=True)  # words of a dense column
+        self.length = Signal(self.config.weight_addr_bits, reset_less=True)  # up to these columns
+        self.at = Signal.like(self.slot, reset_less=True)
+        # Ring addresses after the next word; after the block, in its header.
+        self.step = Signal.like(self.length)
         self.target = Signal.like(self.head)
-        self.end = Signal.like(self.head)  # of a sparse block
-        self.last_column = Signal()
+        self.end = Signal.like(self.head, reset_less=True)
         m.d.comb += [
-            self.last_column.eq(self.at + 1 == work.cols),
-            self.target.eq(wrap(self.head + Mux(self.header, self.address, 1), depth)),
-            self.column.eq(self.at),
+            self.step.eq(1),
+            self.target.eq(wrap(self.head + self.step, depth)),
+            self.slot.eq(self.at),
             self.fills.eq(self.length == depth),
-            self.entry.eq(Cat(self.target, ~self.header | (self.address != self.length))),
             self.data.eq(self.expand()),
         ]
         begin = Signal()
         with m.If(begin):
-            m.d.sync += [self.at.eq(0), self.part.eq(0), self.length.eq(0)]
+            m.d.sync += [
+                self.left.eq(work.cols),
+                self.part.eq(0),
+                self.length.eq(0),
+                self.at.eq(0),
+            ]
         with m.FSM(name="state"):
             with m.State("idle"):
                 m.d.comb += begin.eq(self.start)
@@ -143,38 +142,42 @@ class WeightLoader(wiring.Component):
                     m.next = "header"
 
     def build_header(self, m: Module) -> None:
-        """Note the end of one column a cycle; the last end is the length of the block."""
+        """Check the ends of some columns a cycle; the last one is the length of the block."""
         c = self.config
         weight: Any = self.weight
         bits, parts = c.weight_addr_bits, c.weight_addrs_per_word
-        word_end, no_data = Signal(), Signal()
+        ends = [weight.payload.word[i * bits : (i + 1) * bits] for i in range(parts)]
+        last, no_data, falls = Signal(), Signal(), Signal(parts)
+        length = Signal.like(self.length)
         m.d.comb += [
-            self.header.eq(1),
-            self.address.eq(
-                Array(weight.payload.word[i * bits : (i + 1) * bits] for i in range(parts))[
-                    self.part
-                ]
+            last.eq(self.left <= parts),
+            length.eq(ends[-1]),
+            no_data.eq(last & (length == 0)),
+            self.step.eq(length),
+            weight.ready.eq(1),
+            *(self.ends[i].eq(end) for i, end in enumerate(ends)),
+            *(
+                falls[i].eq((end < before) & (self.left > i))
+                for i, (end, before) in enumerate(zip(ends, [self.length, *ends], strict=False))
             ),
-            word_end.eq((self.part == parts - 1) | self.last_column),
-            no_data.eq(self.last_column & (self.address == 0)),
-            weight.ready.eq(self.addresses_free & word_end),
         ]
-        with m.If(weight.valid & self.addresses_free):
-            m.d.comb += self.note.eq(1)
-            m.d.sync += [
-                self.length.eq(self.address),
-                self.end.eq(self.target),
-                self.at.eq(self.at + 1),
-                self.part.eq(Mux(word_end, 0, self.part + 1)),
+        for i in range(parts - 1):
+            with m.If(self.left == i + 1):
+                m.d.comb += length.eq(ends[i])
+        with m.If(weight.valid):
+            m.d.comb += [
+                self.note.eq(~0),
+                self.fault.eq(
+                    falls.any() | (length > c.weight_data_depth) | (weight.payload.last != no_data)
+                ),
             ]
-            with m.If((self.address < self.length) | (self.address > c.weight_data_depth)):
-                m.d.comb += self.fault.eq(1)
-            if not self.records.column_fills_spad:
-                with m.If((self.length == 0) & (self.address == c.weight_data_depth)):
-                    m.d.comb += self.fault.eq(1)
-            with m.If(word_end & (weight.payload.last != no_data)):
-                m.d.comb += self.fault.eq(1)
-            with m.If(self.last_column):
+            m.d.sync += [
+                self.length.eq(length),
+                self.end.eq(self.target),
+                self.left.eq(self.left - parts),
+                self.at.eq(self.at + 1),
+            ]
+            with m.If(last):
                 m.next = "data"
             with m.If(no_data):
                 m.next = "loaded"
@@ -185,19 +188,16 @@ class WeightLoader(wiring.Component):
         work: Any = self.work
         weight: Any = self.weight
         column_words = (work.psums + (c.macs_per_pe - 1)) >> (c.macs_per_pe.bit_length() - 1)
-        ready, final, column_end = Signal(), Signal(), Signal()
+        final, column_end = Signal(), Signal()
         m.d.comb += [
-            ready.eq(self.room & (~self.dense | self.addresses_free)),
             column_end.eq(self.part + 1 == column_words),
-            weight.ready.eq(ready),
-            self.store.eq(weight.valid & ready),
-            self.note.eq(self.store & self.dense & column_end),
+            weight.ready.eq(self.room),
+            self.store.eq(weight.valid & self.room),
+            final.eq(column_end & (self.left == 1)),
         ]
         if c.sparse:
-            at_end = self.target == self.end
-            m.d.comb += final.eq(Mux(self.dense, column_end & self.last_column, at_end))
-        else:
-            m.d.comb += final.eq(column_end & self.last_column)
+            with m.If(~self.dense):
+                m.d.comb += final.eq(self.target == self.end)
         with m.If(self.store):
             m.d.sync += self.head.eq(self.target)
             m.d.comb += self.fault.eq(weight.payload.last != final)
@@ -205,10 +205,23 @@ class WeightLoader(wiring.Component):
                 m.d.sync += [
                     self.length.eq(self.length + 1),
                     self.part.eq(Mux(column_end, 0, self.part + 1)),
-                    self.at.eq(self.at + column_end),
+                    self.left.eq(self.left - column_end),
                 ]
+                if c.sparse:
+                    self.build_notes(m, column_end)
             with m.If(final):
                 m.next = "loaded"
         # A dense block that fills the SPad and goes on would wait for ever.
         with m.If(weight.valid & self.dense & self.fills):
             m.d.comb += self.fault.eq(1)
+
+    def build_notes(self, m: Module, column_end: Signal) -> None:
+        """The end of a dense column, entry by entry."""
+        parts = self.config.weight_addrs_per_word
+        turn = Signal(parts, init=1)  # one-hot
+        m.d.comb += [end.eq(self.length + 1) for end in self.ends]
+        with m.If(column_end):
+            m.d.comb += self.note.eq(turn)
+            m.d.sync += [turn.eq(turn.rotate_left(1)), self.at.eq(self.at + turn[-1])]
+            with m.If(self.left == 1):
+                m.d.sync += turn.eq(1)

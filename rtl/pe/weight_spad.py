@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -17,10 +17,10 @@ __all__ = ["WeightSpad"]
 class WeightSpad(wiring.Component):
     """Find the words of a column; load the next block meanwhile.
 
-    The data SPad is a ring of words. The address SPad is two halves that take turns when a block
-    fits half of it, so that the next header loads while columns of this block are looked up. A
-    machine that is not sparse has no address SPad: its columns come in order, each as long as the
-    others, so a running address does.
+    The data SPad is a ring of words. The address SPad has two halves that take turns, so that the
+    next header loads while columns of this block are looked up; a word of it holds the ends of
+    some neighbouring columns. A machine that is not sparse has no address SPad: its columns come
+    in order, each as long as the others, so a running address does.
 
     Parameters
     ----------
@@ -39,6 +39,8 @@ class WeightSpad(wiring.Component):
         iacts of the window.
     o : Out(stream of Records.column)
         iacts whose column is not empty, and markers.
+    ends_write, ends_read : Out
+        Ports of the `OperandSpad`, in a machine that is sparse.
     address : In, word : Out
         Read port of the data SPad, asynchronous.
     release : In(1)
@@ -54,6 +56,10 @@ class WeightSpad(wiring.Component):
     def __init__(self, config: Config) -> None:
         self.config = config
         self.records = records = Records(config)
+        ports: dict[str, Any] = {}
+        if config.sparse:
+            ports["ends_write"] = Out(records.ends_write)
+            ports["ends_read"] = Out(records.ends_read).array(2)
         super().__init__(
             {
                 "weight": In(stream.Signature(records.layouts.weight_beat)),
@@ -69,6 +75,7 @@ class WeightSpad(wiring.Component):
                 "word": Out(config.weight_word_bits),
                 "release": In(1),
                 "fault": Out(1),
+                **ports,
             }
         )
 
@@ -94,7 +101,7 @@ class WeightSpad(wiring.Component):
         if self.config.sparse:
             self.build_lookup(m, loader)
         else:
-            self.build_count(m, loader)
+            self.build_count(m)
         return m
 
     def build_stream(self, m: Module) -> Signal:
@@ -150,71 +157,61 @@ class WeightSpad(wiring.Component):
             m.d.sync += leaving_fills.eq(fills)
 
     def build_lookup(self, m: Module, loader: WeightLoader) -> None:
-        """Start and end of a column from the address SPad.
+        """Start and length of a column from the address SPad: it starts where the one before ends.
 
-        A column starts where the one before ends. Neighbours lie in two memories, so that one read
-        port each does.
+        The end before can lie in another word, so there are two read ports.
         """
         c = self.config
-        work: Any = self.work
         o: Any = self.o
-        half = c.weight_addr_depth // 2
-        pointer, width = len(self.base), len(loader.entry)
-        even = Spad(width, c.weight_addr_depth - half)
-        odd = Spad(width, half)
-        m.submodules.addresses_even, m.submodules.addresses_odd = even, odd
-        ports: list[Any] = [even, odd]
+        parts = c.weight_addrs_per_word
+        write: Any = self.ends_write
         bank = Signal()  # of the block that loads; the other one is looked up
-        two = Signal()
-        load, read = Signal(range(c.weight_addr_depth)), Signal(range(c.weight_addr_depth))
-        previous, own = Signal(width), Signal(width)
-        first, start = Signal(), Signal.like(self.base)
         m.d.comb += [
-            two.eq(work.cols <= half),
-            load.eq(Mux(two & bank, half, 0) + loader.column),
-            read.eq(Mux(two & ~bank, half, 0) + self.i.payload.column),
-            loader.addresses_free.eq(two | ~self.in_use),
-            ports[0].read[0].address.eq(read >> 1),
-            ports[1].read[0].address.eq((read >> 1) - ~read[0]),
-            own.eq(Mux(read[0], ports[1].read[0].data, ports[0].read[0].data)),
-            previous.eq(Mux(read[0], ports[0].read[0].data, ports[1].read[0].data)),
-            first.eq(self.i.payload.column == 0),
-            start.eq(Mux(first, self.base, previous[:pointer])),
-            o.payload.start.eq(start),
-            o.payload.end.eq(own[:pointer]),
-            o.payload.hit.eq(
-                self.i.payload.hit
-                & (own[pointer] if self.records.column_fills_spad else start != own)
-            ),
+            write.enable.eq(loader.note),
+            write.address.eq(Cat(loader.slot, bank)),
+            write.data.eq(loader.ends),
         ]
-        for parity in range(2):
-            m.d.comb += [
-                ports[parity].write[0].enable.eq(loader.note & (load[0] == parity)),
-                ports[parity].write[0].address.eq(load >> 1),
-                ports[parity].write[0].data.eq(loader.entry),
-            ]
         with m.If(self.take):
             m.d.sync += bank.eq(~bank)
 
-    def build_count(self, m: Module, loader: WeightLoader) -> None:
-        """Start and end of the next column of a dense block."""
+        column = self.i.payload.column
+        count = 1 << len(column)
+        found: list[Any] = []
+        reads: Any = self.ends_read
+        for n, read in enumerate(reads):  # its own end, the one before
+            slot = Signal.like(loader.slot, name=f"slot_{n}")
+            part = Signal(range(parts), name=f"part_{n}")
+            m.d.comb += [
+                slot.eq(Array((k - n) % count // parts for k in range(count))[column]),
+                part.eq(Array((k - n) % count % parts for k in range(count))[column]),
+                read.address.eq(Cat(slot, ~bank)),
+            ]
+            found.append(read.data[part][: c.weight_addr_bits])
+        before = Signal(c.weight_addr_bits)
+        m.d.comb += [
+            before.eq(Mux(column == 0, 0, found[1])),
+            o.payload.start.eq(wrap(self.base + before, c.weight_data_depth)),
+            o.payload.count.eq(found[0] - before),
+            o.payload.hit.eq(self.i.payload.hit & (found[0] != before)),
+        ]
+
+    def build_count(self, m: Module) -> None:
+        """Start and length of the next column of a dense block."""
         c = self.config
         work: Any = self.work
         i: Any = self.i
         o: Any = self.o
-        at, end = Signal.like(self.base), Signal.like(self.base)
+        at = Signal.like(self.base)
         words = (work.psums + (c.macs_per_pe - 1)) >> (c.macs_per_pe.bit_length() - 1)
         m.d.comb += [
-            end.eq(wrap(at + words, c.weight_data_depth)),
-            loader.addresses_free.eq(1),
             o.payload.hit.eq(i.payload.hit),
             o.payload.start.eq(at),
-            o.payload.end.eq(end),
+            o.payload.count.eq(words),
         ]
         with m.If(i.valid & i.ready):
             with m.If(i.payload.marker.window):
                 m.d.sync += at.eq(self.base)
             with m.Elif(i.payload.hit):
-                m.d.sync += at.eq(end)
+                m.d.sync += at.eq(wrap(at + words, c.weight_data_depth))
         with m.If(self.take):
             m.d.sync += at.eq(self.following)

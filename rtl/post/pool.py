@@ -52,9 +52,10 @@ class Pool(wiring.Component):
         m = Module()
         pair: Any = self.i.payload
         beat = Signal(range(BEATS))
-        left = Signal(8)  # words of the window still to come, this one included
+        left = Signal(8, reset_less=True)  # words of the window still to come, this one included
         first = Signal(init=1)
-        ring = Signal(data.ArrayLayout(data.ArrayLayout(signed(VALUE_BITS), PSUM_LANES), BEATS))
+        pair_layout = data.ArrayLayout(signed(VALUE_BITS), PSUM_LANES)
+        ring = Signal(data.ArrayLayout(pair_layout, BEATS), reset_less=True)
         places: Any = ring
 
         word_ends, window_ends, sends = Signal(), Signal(), Signal()

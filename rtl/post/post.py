@@ -37,7 +37,7 @@ class Post(wiring.Component):
     Attributes
     ----------
     desc : In(stream of post)
-        Descriptors; taken into a register of its own, so that the next one can be written.
+        Descriptors; taken when all their words are in the pool.
     full : In(pe_cols)
         One bit a psum bank: its oldest tile is complete.
     read_address : Out(stream(word address)), array of pe_cols
@@ -90,11 +90,11 @@ class Post(wiring.Component):
         m.submodules.agu = agu = Agu(
             loops,
             {
-                "psum": ("psum_stride", self.layouts.psum_address_bits),
-                "param": ("param_stride", self.layouts.param_address_bits),
+                "psum": ("psum_step", self.layouts.psum_address_bits),
+                "param": ("param_step", self.layouts.param_address_bits),
             },
         )
-        desc: Any = Signal(self.layouts.post)
+        desc: Any = self.desc.payload
         # Psum words between the banks and the pool, and the enable of all stages between.
         stages = Signal(1 + self.lane_latency)
         advance = Signal()
@@ -165,7 +165,7 @@ class Post(wiring.Component):
     ) -> None:
         """Psum words through the lanes to the pool: all stages move or none."""
         m.submodules.pool = pool = Pool()
-        fetch: Any = Signal(self.layouts.psum_beat)
+        fetch: Any = Signal(self.layouts.psum_beat, reset_less=True)
         with m.If(advance):
             m.d.sync += [fetch.eq(psums), stages.eq(stages << 1 | fetched)]
         values: Any = pool.i.payload
@@ -215,15 +215,13 @@ class Post(wiring.Component):
         self, m: Module, desc: Any, agu: Agu, params: ParamMemory, idle: Any, stages: Any
     ) -> None:
         """Take a descriptor, run its tiles, let the pipeline run dry."""
-        tiles = Signal(desc.tiles.shape())
+        tiles = Signal(desc.tiles.shape(), reset_less=True)
         base: Any = agu.base
         m.d.comb += [base.psum.eq(desc.psum_base), base.param.eq(desc.param_base)]
         with m.FSM() as fsm:
             with m.State("IDLE"):
-                m.d.comb += self.desc.ready.eq(1)
-                m.d.sync += desc.eq(self.desc.payload)
+                m.d.sync += tiles.eq(desc.tiles)
                 with m.If(self.desc.valid):
-                    m.d.sync += tiles.eq(self.desc.payload.tiles)
                     m.next = "PARAMS"
             with m.State("PARAMS"), m.If(params.available):
                 m.next = "TILE"
@@ -240,6 +238,6 @@ class Post(wiring.Component):
                 m.d.sync += tiles.eq(tiles - 1)
                 m.next = "TILE"
             with m.State("DRAIN"), m.If(~stages.any()):
-                m.d.comb += params.free.eq(desc.release)
+                m.d.comb += [params.free.eq(desc.release), self.desc.ready.eq(1)]
                 m.next = "IDLE"
         m.d.comb += self.busy.eq(~fsm.ongoing("IDLE") | self.word.valid)

@@ -112,7 +112,7 @@ class Requantize(wiring.Component):
 
     def _stage(self, m: Module, name: str, value: Any) -> Any:
         """A pipeline register."""
-        register = Signal(value.shape(), name=name)
+        register = Signal(value.shape(), name=name, reset_less=True)
         with m.If(self.enable):
             m.d.sync += register.eq(value)
         return register

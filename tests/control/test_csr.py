@@ -93,3 +93,9 @@ def test_bad_descriptions_are_refused() -> None:
         one.compose({"value": 256})
     with pytest.raises(KeyError, match="no field 'nothing'"):
         one.field("nothing")
+
+
+def test_documentation_has_the_registers() -> None:
+    """`docs/registers.md` is what `rowmesh generate` writes for the preset `demo`."""
+    page = Path(__file__).resolve().parents[2] / "docs" / "registers.md"
+    assert page.read_text(encoding="utf-8") == to_markdown(PRESETS["demo"]())

@@ -47,6 +47,20 @@ def onnx_conv(op: str = "Conv", shape: tuple[int | str, ...] = (1, 2, 4, 5)) -> 
     return data
 
 
+def tflite_mixed() -> bytes:
+    """An int8 convolution whose output a float addition reads."""
+    out = TfliteWriter()
+    x = out.tensor("x", (1, 4, 5, 2), scale=0.1)
+    w = out.tensor("w", (3, 1, 1, 2), scale=0.1, data=np.ones((3, 1, 1, 2), np.int8))
+    y = out.tensor("y", (1, 4, 5, 3), scale=0.1)
+    real, total = (out.tensor(name, (1, 4, 5, 3), "float32") for name in ("real", "total"))
+    out.operator("CONV_2D", [x, w, -1], [y], "Conv2DOptions", Padding=1, StrideH=1, StrideW=1,
+                 DilationHFactor=1, DilationWFactor=1)  # fmt: skip
+    out.operator("DEQUANTIZE", [y], [real])
+    out.operator("ADD", [real, real], [total], "AddOptions")
+    return out.finish([x], [total])
+
+
 INT8 = np.zeros((2, 4, 5, 2), np.int8)
 REAL = INT8.astype(np.float32)
 IMAGES = np.zeros((2, 2, 4, 5), np.float32)
@@ -60,6 +74,8 @@ CASES: dict[str, tuple[bytes, np.ndarray, np.ndarray | None, str]] = {
     "float.onnx": (onnx_conv(), IMAGES, None, "conv 'first' reads float 'x': a float network"),
     "uint8.tflite": (tflite_conv("uint8"), INT8.astype(np.uint8), None,
                      "CONV_2D 0 (makes 'y'): tensor 'x' is UINT8"),
+    "mixed.tflite": (tflite_mixed(), INT8, None,
+                     "add 'total' of an int8 network computes tensor 'total' in float32"),
     "dynamic.tflite": (tflite_conv(signature=(-1, 4, -1, 2)), INT8, None,
                        "tensor 'x' has the dynamic shape [-1, 4, -1, 2]"),
     "dynamic.onnx": (onnx_conv(shape=(1, 2, "rows", 5)), IMAGES, IMAGES,

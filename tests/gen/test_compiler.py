@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from rowmesh.gen.compiler import Compiled, DeviceStep, HostStep, compile_graph
+from rowmesh.gen.compiled import Compiled, DeviceStep, HostStep
+from rowmesh.gen.compiler import compile_graph
 from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.graph import (
     Array,

@@ -224,9 +224,20 @@ def test_a_failed_run_keeps_the_old_result(
     assert not list(files.glob("*.part"))
 
 
-def test_icarus_says_what_it_can(run: Run) -> None:
-    with pytest.raises(RowmeshError, match="whole networks run on verilator only"):
-        run("rtl", sim="icarus")
+def test_icarus_equals_golden(files: Path, run: Run) -> None:
+    np.save(files / "x.npy", np.load(files / "x.npy")[:2])
+    lines: list[str] = []
+    expected = run(all_layers=True)
+    found = run("rtl", sim="icarus", all_layers=True, progress=lines.append)
+    assert set(found) == {"m", "f", "y"}
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, expected[name])
+    assert any(line.endswith("cycles an image measured") for line in lines)
+
+
+def test_unknown_simulator(run: Run) -> None:
+    with pytest.raises(RowmeshError, match="simulator 'iverilog': must be one of verilator, icar"):
+        run("rtl", sim="iverilog")
 
 
 def test_compile(files: Path) -> None:
@@ -244,7 +255,8 @@ def test_compile(files: Path) -> None:
     assert manifest["write_limit"] < len((files / "p.bin").read_bytes())
     (program,) = manifest["programs"]
     assert program["address"] + 8 * program["words"] <= len((files / "p.bin").read_bytes())
-    assert [line.split(":")[0] for line in lines[:2]] == ["conv", "fc"]
+    layers = [line.split(":")[0] for line in lines if " cycles predicted, " in line]
+    assert layers == ["conv", "fc"]
 
 
 def test_strict_refuses_and_plain_warns(files: Path) -> None:

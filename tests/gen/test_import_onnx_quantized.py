@@ -120,6 +120,49 @@ def test_equals_onnxruntime(tmp_path: Path, form: str, activations: str, per_cha
             assert types <= {"int8", "int32"}
 
 
+def test_quantized_at_the_inputs_of_layers_only() -> None:
+    """Quantize nodes behind a maximum pooling and a flattening; weights quantized in the model."""
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    from rowmesh.verif.references import onnxruntime_tensors
+
+    rng = np.random.default_rng(9)
+    nodes = [
+        make("QuantizeLinear", ["x", "xs", "xz"], ["xq"]),
+        make("DequantizeLinear", ["xq", "xs", "xz"], ["xr"]),
+        make("QuantizeLinear", ["w", "ws", "wz"], ["wq"], axis=0),
+        make("DequantizeLinear", ["wq", "ws", "wz"], ["wr"], axis=0),
+        make("Conv", ["xr", "wr"], ["c"], name="conv"),
+        make("Relu", ["c"], ["r"]),
+        make("MaxPool", ["r"], ["m"], kernel_shape=[2, 2], strides=[2, 2]),
+        make("Flatten", ["m"], ["f"]),
+        make("QuantizeLinear", ["f", "fs", "fz"], ["fq"]),
+        make("DequantizeLinear", ["fq", "fs", "fz"], ["fr"]),
+        make("DequantizeLinear", ["v", "vs", "vz"], ["vr"]),
+        make("MatMul", ["fr", "vr"], ["g"], name="dense"),
+        make("QuantizeLinear", ["g", "gs", "gz"], ["y"]),
+    ]
+    constants = {
+        "xs": np.float32(0.02), "xz": np.int8(5), "ws": np.full(4, 0.01, np.float32),
+        "wz": np.zeros(4, np.int8), "w": rng.normal(0, 0.4, (4, 3, 2, 2)).astype(np.float32),
+        "fs": np.float32(0.017), "fz": np.int8(-128), "vs": np.float32(0.02), "vz": np.int8(0),
+        "v": rng.integers(-127, 128, (24, 6)).astype(np.int8), "gs": np.float32(0.3),
+        "gz": np.int8(3),
+    }  # fmt: skip
+    proto = model(nodes, constants, [1, 3, 5, 8], ["y"], made=TensorProto.INT8)
+    graph = import_onnx_model(proto, "net")
+    assert [node.op for node in graph.nodes] == [
+        Op.QUANTIZE, Op.CONV, Op.MAX_POOL, Op.RESHAPE, Op.FULLY_CONNECTED
+    ]  # fmt: skip
+    for _ in range(5):
+        x = rng.normal(0, 1.5, (1, 3, 5, 8)).astype(np.float32)
+        found = graph.to_model(run(graph, graph.from_model({"x": x})))
+        (shown,) = onnxruntime_tensors(proto.SerializeToString(), [{"x": x}])
+        # ONNX Runtime computes the convolution in real numbers here.
+        assert np.abs(found["fq"].astype(int) - shown["fq"]).max() <= 1
+        assert np.mean(found["fq"] != shown["fq"]) < 0.05
+        assert np.abs(found["y"].astype(int) - shown["y"]).max() <= 1
+
+
 def quantized(
     op: str, rng: np.random.Generator, zero: int = 3, **attrs: Any
 ) -> tuple[list[Any], dict[str, np.ndarray]]:

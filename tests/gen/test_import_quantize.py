@@ -109,6 +109,70 @@ def test_plain_reshape_keeps_the_model_order() -> None:
         np.testing.assert_array_equal(values[name], array)
 
 
+@pytest.mark.parametrize("before", ["Conv", "MaxPool", "Gemm"])
+def test_batch_normalization_equals_onnxruntime(before: str) -> None:
+    rng = np.random.default_rng(len(before))
+    constants = {name: rng.uniform(0.5, 2, 4).astype(np.float32) for name in "gomv"}
+    constants |= {
+        "w": rng.normal(size=(4, 4, 3, 3)).astype(np.float32),
+        "u": rng.normal(size=(80, 4)).astype(np.float32),
+        "b": rng.normal(size=4).astype(np.float32),
+    }
+    first = {
+        "Conv": helper.make_node("Conv", ["x", "w", "b"], ["c"]),
+        "MaxPool": helper.make_node("MaxPool", ["x"], ["c"], kernel_shape=[2, 2]),
+        "Gemm": helper.make_node("Gemm", ["f", "u"], ["c"]),
+    }[before]
+    nodes = [
+        *([helper.make_node("Flatten", ["x"], ["f"])] if before == "Gemm" else []),
+        first,
+        helper.make_node("BatchNormalization", ["c", *"gomv"], ["n"], epsilon=1e-3),
+        helper.make_node("Relu", ["n"], ["y"]),
+    ]
+    proto = model(nodes, [2, 4, 5, 4], constants, ["y"])
+    x = rng.normal(size=(2, 4, 5, 4)).astype(np.float32)
+    graph = import_onnx_model(proto, "net")
+    found = graph.to_model(float_run(graph, graph.from_model({"x": x})))["y"]
+    np.testing.assert_allclose(found, reference(proto, x)[0], rtol=1e-4, atol=1e-4)
+    quantized = quantize_graph(graph, graph.from_model({"x": x}))
+    out = float_outputs(quantized, run(quantized, graph.from_model({"x": x})))["y"]
+    assert np.abs(out - found).max() < 0.05 * np.abs(found).max()
+
+
+def test_operators_around_a_float_network() -> None:
+    """Softmax, concatenation, slices, padding and lone activations, in float and in int8."""
+    nodes = [
+        helper.make_node("Pad", ["x", "pads"], ["p"]),
+        helper.make_node("Conv", ["p", "w"], ["c"]),
+        helper.make_node("Split", ["c"], ["s1", "s2"], axis=1),
+        helper.make_node("Sigmoid", ["s1"], ["g"]),
+        helper.make_node("Concat", ["g", "s2"], ["k"], axis=1),
+        helper.make_node("Slice", ["k", "starts", "ends", "axes"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("Add", ["r", "offset"], ["o"]),
+        helper.make_node("ReduceMean", ["o"], ["m"], axes=[2, 3], keepdims=0),
+        helper.make_node("Softmax", ["m"], ["y"]),
+    ]
+    rng = np.random.default_rng(5)
+    constants = {
+        "pads": np.array([0, 0, 1, 0, 0, 0, 1, 2]), "starts": np.array([0, 1]),
+        "ends": np.array([3, 9]), "axes": np.array([1, 3]),
+        "w": rng.normal(0, 0.5, (6, 3, 3, 3)).astype(np.float32),
+        "offset": rng.normal(size=(3, 1, 1)).astype(np.float32),
+    }  # fmt: skip
+    proto = model(nodes, [2, 3, 6, 5], constants, ["y", "o"])
+    x = rng.normal(size=(2, 3, 6, 5)).astype(np.float32)
+    graph = import_onnx_model(proto, "net")
+    found = graph.to_model(float_run(graph, graph.from_model({"x": x})))
+    expected = dict(zip(["y", "o"], reference(proto, x), strict=True))
+    for name, array in expected.items():
+        np.testing.assert_allclose(found[name], array, atol=1e-5)
+    quantized = quantize_graph(graph, graph.from_model({"x": x}))
+    out = float_outputs(quantized, run(quantized, graph.from_model({"x": x})))
+    for name, array in expected.items():
+        assert np.abs(out[name] - array).max() < 0.05 * np.abs(array).max()
+
+
 CONV = helper.make_node("Conv", ["x", "w"], ["y"], name="first")
 W = {"w": np.ones((4, 3, 3, 3), np.float32)}
 

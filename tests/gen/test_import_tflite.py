@@ -151,6 +151,30 @@ def test_float_network_equals_litert() -> None:
     np.testing.assert_allclose(found["y"], shown["y"], atol=0.02)
 
 
+def test_computed_shape() -> None:
+    """What Keras writes for a flattening: the shape is computed at run time."""
+    out = TfliteWriter()
+    x = out.tensor("x", (1, 2, 3), scale=0.1, signature=(-1, 2, 3))
+    shape = out.tensor("shape", (3,), "int32")
+    first = out.tensor("first", (), "int32")
+    size = out.tensor("size", (2,), "int32")
+    rest = out.tensor("rest", (), "int32", data=np.array(6, np.int32))
+    zero, one = (out.tensor(n, (1,), "int32", data=np.array([v], np.int32)) for n, v in
+                 (("zero", 0), ("one", 1)))  # fmt: skip
+    y = out.tensor("y", (1, 6), scale=0.1, signature=(-1, 6))
+    out.operator("SHAPE", [x], [shape], "ShapeOptions", OutType=2)
+    out.operator("STRIDED_SLICE", [shape, zero, one, one], [first], "StridedSliceOptions",
+                 ShrinkAxisMask=1)  # fmt: skip
+    out.operator("PACK", [first, rest], [size], "PackOptions", ValuesCount=2)
+    out.operator("RESHAPE", [x, size], [y], "ReshapeOptions")
+    model = out.finish([x], [y])
+    graph = import_tflite_model(model, "flatten")
+    assert [node.op for node in graph.nodes] == [Op.RESHAPE]
+    values = np.arange(6, dtype=np.int8).reshape(1, 2, 3)
+    (shown,) = litert(model, [{"x": values}], "single")
+    np.testing.assert_array_equal(run(graph, {"x": values})["y"], shown["y"])
+
+
 # -- refused -----------------------------------------------------------------------------------
 
 Build = Callable[[TfliteWriter], tuple[list[int], list[int]]]
@@ -193,6 +217,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "no quantization": (model_of(conv, scale=None),
                         "tensor 'x' is INT8 with no quantization: one is needed"),
     "scales": (model_of(conv, scale=[0.1, 0.2]), "tensor 'x' is INT8 with 2 scales"),
+    "zero point": (model_of(conv, zero_point=128), "tensor 'x' has the zero point 128"),
     "zero scale": (model_of(conv, scale=0.0), "tensor 'x': a quantization scale must be finite"),
     "weights": (model_of(lambda out, x: conv(out, x, w={"zero_point": 1})),
                 r"CONV_2D 0 .*weights 'w' have a zero point that is not 0"),

@@ -8,8 +8,10 @@ and be exactly what float32 gives, and there are hardly any.
 import numpy as np
 import pytest
 
-from rowmesh.gen.graph import Graph, Op
+from rowmesh.gen.fixed_point import quantize_multiplier
+from rowmesh.gen.graph import ConvAttrs, FcAttrs, Graph, Node, Op, Quant, Tensor
 from rowmesh.sim_models.golden import accumulate, run
+from rowmesh.sim_models.golden_ops import requant
 from rowmesh.verif.random_layers import random_add, random_conv, random_fc, random_pool
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -85,6 +87,43 @@ def test_double_rounding_equals_litert_reference(seed: int) -> None:
         np.testing.assert_array_equal(run(graph, {"x": x}, "double")["y"], expected)
         single_differs += int(np.count_nonzero(run(graph, {"x": x}, "single")["y"] != expected))
     assert single_differs, "the two roundings must be told apart by these layers"
+
+
+@pytest.mark.parametrize("op", [Op.CONV, Op.FULLY_CONNECTED])
+def test_product_of_scales_equals_litert_reference(op: Op) -> None:
+    """TFLite multiplies scales in float32 for a fully connected layer, else in float64.
+
+    The biases are all sums at which that makes a difference.
+    """
+    rng = np.random.default_rng(8)
+    checked = 0
+    while checked < 20:
+        s_x, s_w = (np.float32(s) for s in rng.uniform(0.01, 0.1, 2))
+        s_y = np.float32(s_x * s_w * rng.uniform(2000, 9000))
+        sums = np.arange(-(1 << 20), 1 << 20)
+        exact = quantize_multiplier(float(s_x) * float(s_w) / float(s_y))
+        short = quantize_multiplier(float(s_x * s_w) / float(s_y))
+        rounded = [requant(sums, *map(np.array, pair), "double") for pair in (exact, short)]
+        bias = sums[(rounded[0] != rounded[1]) & (np.abs(rounded[0]) < 100)].astype(np.int32)
+        if not bias.size:
+            continue
+        checked += bias.size
+        shape = (1, 1, 1, 1) if op == Op.CONV else (1, 1)
+        scale = np.array([s_w], np.float64)
+        x = Tensor("x", shape, "int8", Quant(np.array([s_x], np.float64)))
+        weights = np.ones((bias.size, *shape[1:]), np.int8)
+        tensors = [
+            x,
+            Tensor("w", weights.shape, "int8", Quant(scale), weights),
+            Tensor("b", bias.shape, "int32", Quant(scale * float(s_x)), bias),
+            Tensor("y", (*shape[:-1], bias.size), "int8", Quant(np.array([s_y], np.float64))),
+        ]
+        attrs = ConvAttrs() if op == Op.CONV else FcAttrs()
+        node = Node(op, "layer", ("x", "w", "b"), ("y",), attrs).with_clamp((-128, 127))
+        graph = Graph("layer", {t.name: t for t in tensors}, (node,), ("x",), ("y",))
+        values = np.zeros(shape, np.int8)
+        expected = litert_run(tflite_layer(graph), values, reference=True)
+        np.testing.assert_array_equal(run(graph, {"x": values}, "double")["y"], expected)
 
 
 @pytest.mark.parametrize("seed", range(6))
