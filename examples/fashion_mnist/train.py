@@ -40,8 +40,8 @@ from rowmesh.gen.graph import (
     Tensor,
 )
 from rowmesh.gen.import_onnx import import_onnx
+from rowmesh.gen.post_training import quantize_graph
 from rowmesh.gen.prune import densities, keep_masks
-from rowmesh.gen.quantize import quantize_graph
 from rowmesh.verif.accuracy import golden_accuracy, onnxruntime_accuracy
 
 SEED = 1
