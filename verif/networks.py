@@ -263,7 +263,8 @@ def main(
     }
     text = json.dumps(summary, indent=1) + "\n"
     write_in_one_step(out / "summary.json", lambda part: part.write_text(text, encoding="utf-8"))
-    console.print(_table(runs_done))
+    # Wide enough that no line is folded.
+    Console(width=max(console.width, 130), highlight=False).print(_table(runs_done))
     console.print(f"{out / 'summary.json'}: {len(problems)} problems")
     sys.exit(int(bool(problems)))
 
