@@ -22,10 +22,10 @@ KEEP_BITS = VALUE_BITS + 1
 def requantize_latency(config: Config) -> int:
     """Stages of `Requantize`.
 
-    Bias, (left shift), products, product, (high) or [sum], coarse, fine, add, clamp; in
-    round brackets: those of double rounding only; in square ones: of single rounding only.
+    Bias, (left shift), products, sum, (high), coarse, fine, add, clamp; in brackets: those of
+    double rounding only.
     """
-    return 9 if config.rounding == "double" else 8
+    return 9 if config.rounding == "double" else 7
 
 
 class Requantize(wiring.Component):
@@ -98,8 +98,10 @@ class Requantize(wiring.Component):
         product, shift = self._multiply(m, acc, multiplier, shift)
         if not self.double:
             m.d.comb += self.product.eq(product)
-            product = self._stage(m, "sum", product + self.addend if self.adds else product)
-            shift = self._stage(m, "sum_shift", shift)
+        if self.adds:
+            product = product + self.addend
+        product = self._stage(m, "product", product)
+        shift = self._stage(m, "product_shift", shift)
         y, low_bits, past, negative = self._round(m, product, shift)
 
         # The last bit of y is worth one half.
@@ -145,7 +147,7 @@ class Requantize(wiring.Component):
         )
 
     def _multiply(self, m: Module, acc: Any, multiplier: Any, shift: Any) -> tuple[Any, Any]:
-        """``acc * multiplier`` in two stages."""
+        """``acc * multiplier``: partial products in a stage, their sum is not registered."""
         low = self._stage(m, "low", acc * multiplier[:SPLIT_BITS])
         high = self._stage(m, "high", acc * multiplier[SPLIT_BITS:])
         shift = self._stage(m, "products_shift", shift)
@@ -153,7 +155,7 @@ class Requantize(wiring.Component):
         upper = Signal(signed(len(total) - SPLIT_BITS))
         m.d.comb += upper.eq(low[SPLIT_BITS:].as_signed() + high)
         m.d.comb += total.eq(Cat(low[:SPLIT_BITS], upper))
-        return self._stage(m, "product", total), self._stage(m, "product_shift", shift)
+        return total, shift
 
     def _round(self, m: Module, product: Any, shift: Any) -> tuple[Any, Any, Any, Any]:
         """The result with one bit below the point, whether any bit was below that, past, sign."""

@@ -27,7 +27,7 @@ def test_post(sim: Simulator, seed: int, name: str) -> None:
 
 
 def test_latency() -> None:
-    assert requantize_latency(Config()) == 8
+    assert requantize_latency(Config()) == 7
     assert requantize_latency(Config(rounding="double")) == 9
 
 
