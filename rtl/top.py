@@ -6,10 +6,9 @@ from amaranth.hdl import Cat, ClockDomain, ClockSignal, DomainRenamer, Module, R
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out, connect
 
-from rowmesh.rtl.array import Array, first_fault
-from rowmesh.rtl.axi.read_master import AxiReadMaster
+from rowmesh.rtl.array import Array
 from rowmesh.rtl.axi.signatures import axi4_signature, axi_lite_signature, flat_members
-from rowmesh.rtl.axi.write_master import AxiWriteMaster
+from rowmesh.rtl.cluster_group import first_fault
 from rowmesh.rtl.config import Config
 from rowmesh.rtl.control.controller import Controller
 from rowmesh.rtl.control.csr import Csr
@@ -38,8 +37,8 @@ class Top(wiring.Component):
 
     Notes
     -----
-    The array and all DMA channels are in the clock domain ``array``: the same clock, and a reset of
-    its own for the soft reset. The AXI masters are not in it, so that open transactions end.
+    The clusters and all DMA channels are in the clock domain ``array``: the same clock, and a reset
+    of its own for the soft reset. The AXI masters are not in it, so that open transactions end.
     """
 
     def __init__(self, config: Config) -> None:
@@ -56,67 +55,40 @@ class Top(wiring.Component):
         c = self.config
         m.submodules.csr = csr = Csr(c)
         m.submodules.controller = controller = Controller(c)
-        array: Any = Array(c)
+        m.submodules.array = array = Array(c)
         fetch: Any = ReadChannel(c)
         m.domains.array = domain = ClockDomain("array", local=True)
         m.d.comb += [
             domain.clk.eq(ClockSignal()),
             domain.rst.eq(ResetSignal() | controller.array_reset),
         ]
-        m.submodules.array = DomainRenamer("array")(array)
         m.submodules.fetch = DomainRenamer("array")(fetch)
 
         self._join(m, csr.bus, "s_axil")
         connect(m, controller.request, fetch.request)
         connect(m, fetch.data, controller.data)
+        connect(m, fetch.burst, array.burst)
+        connect(m, array.beat, fetch.beat)
         connect(m, controller.config_o, array.config_i)
+        for i in range(c.axi_masters):
+            self._join(m, array.read[i], f"m{i}_axi")
+            self._join(m, array.write[i], f"m{i}_axi")
         m.d.comb += [
+            array.soft_reset.eq(controller.array_reset),
+            array.stop.eq(controller.stop),
+            *(
+                getattr(array, name).eq(csr.control[name])
+                for name in ("read_base", "read_limit", "write_base", "write_limit")
+            ),
             controller.array_busy.eq(array.busy),
             controller.writers_busy.eq(array.writers_busy),
+            controller.fault.eq(first_fault([array.master_fault, array.fault])),
+            controller.quiet.eq(array.quiet),
             array.count_enable.eq(controller.count_enable),
             array.count_clear.eq(controller.count_clear),
         ]
-        masters = self._build_masters(m, csr, controller, array, fetch)
-        m.d.comb += [
-            controller.fault.eq(first_fault([*(unit.fault for unit in masters), array.fault])),
-            controller.quiet.eq(Cat(unit.quiet for unit in masters).all()),
-        ]
         self._connect_registers(m, csr, controller, array)
         return m
-
-    def _build_masters(
-        self, m: Module, csr: Any, controller: Any, array: Any, fetch: Any
-    ) -> list[Any]:
-        """A read and a write master for every group of cluster rows."""
-        masters: list[Any] = []
-        for i in range(self.config.axi_masters):
-            bursts = list(array.read_burst[i])
-            beats = list(array.read_beat[i])
-            if i == 0:
-                bursts.append(fetch.burst)
-                beats.append(fetch.beat)
-            reader: Any = AxiReadMaster(self.config, len(bursts))
-            writer: Any = AxiWriteMaster(self.config, len(array.write_burst[i]))
-            m.submodules[f"read_master_{i}"] = reader
-            m.submodules[f"write_master_{i}"] = writer
-            for port, burst, data, beat in zip(
-                reader.burst, bursts, reader.data, beats, strict=True
-            ):
-                connect(m, burst, port)
-                connect(m, data, beat)
-            for k in range(len(array.write_burst[i])):
-                connect(m, array.write_burst[i][k], writer.burst[k])
-                connect(m, array.write_beat[i][k], writer.data[k])
-                m.d.comb += array.write_done[i][k].eq(writer.done[k])
-            for unit, kind in ((reader, "read"), (writer, "write")):
-                self._join(m, unit.axi, f"m{i}_axi")
-                m.d.comb += [
-                    unit.window_base.eq(csr.control[f"{kind}_base"]),
-                    unit.window_limit.eq(csr.control[f"{kind}_limit"]),
-                    unit.stop.eq(controller.stop),
-                ]
-                masters.append(unit)
-        return masters
 
     def _connect_registers(self, m: Module, csr: Any, controller: Any, array: Any) -> None:
         control, status = csr.control, csr.status

@@ -51,7 +51,7 @@ module \$_SDFF_PP0_ (input D, C, R, output Q);
 endmodule
 """
 
-#: Until word-level logic and memories.
+#: Until word-level logic and memories. The smallest multipliers are for signed factors only.
 _COARSE = """
 read_rtlil design.il
 hierarchy -check -top {top}
@@ -64,6 +64,7 @@ opt -nodffe -nosdff
 wreduce
 peepopt
 opt_clean
+booth -lowpower t:$mul r:A_SIGNED=1 %i
 booth
 alumacc
 opt

@@ -57,7 +57,7 @@ def random_program(config: Config, rng: random.Random, length: int, *, end: bool
         for op, name, bits in (
             (Opcode.ROWS, "rows", config.cluster_rows),
             (Opcode.COLS, "cols", config.cluster_cols),
-            (Opcode.UNITS, "instances", 32),
+            (Opcode.UNITS, "instances", config.most_instances),
         ):
             if opcode is op:
                 masks[name] = data & ((1 << bits) - 1)

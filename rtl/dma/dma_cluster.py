@@ -127,7 +127,8 @@ class DmaCluster(wiring.Component):
 
     def _add_channel(self, m: Module, name: str, loader: Any, number: int) -> None:
         m.submodules[f"{name}_loader"] = loader
-        m.submodules[f"{name}_channel"] = channel = ReadChannel(self.config)
+        channel = ReadChannel(self.config, getattr(loader, "words_bits", None))
+        m.submodules[f"{name}_channel"] = channel
         connect(m, loader.request, channel.request)
         connect(m, channel.data, loader.data)
         if hasattr(loader, "cancel"):

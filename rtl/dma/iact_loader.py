@@ -51,16 +51,17 @@ class IactLoader(wiring.Component):
 
     Notes
     -----
-    A word a cycle, also across rows (coded rows: see `RlcDecoder`); 3 cycles between tiles, 19
-    more before the first request of a coded one. Combinational from `data` to `write` and back.
+    A word a cycle, also across rows (coded rows: see `RlcDecoder`); 3 cycles between tiles,
+    `words_bits` more before the first request of a coded one. Combinational from `data` to `write`
+    and back.
     """
 
     def __init__(self, config: Config) -> None:
         layouts = Layouts(config)
         self.desc_layout = layouts.iact_loader
         self.address_bits = layouts.iact_loader["dest"].width
-        #: Width of ``8 n + 4``, whose fifth is the worst case of an RLC chunk of n words.
-        self.slot_bits = layouts.tile_bits + 3
+        #: Width of a request: ``8 n + 4``, whose fifth is the worst case of a chunk of n words.
+        self.words_bits = layouts.tile_bits + 3
         entry = data.StructLayout({"address": self.address_bits, "data": WORD_BITS})
         super().__init__(
             {
@@ -163,9 +164,9 @@ class IactLoader(wiring.Component):
         """Request the rows of the tile, from `begin` on; `asks` until the last is taken."""
         nest = Nest([len(job.rows), len(job.planes)], stride=job.row_stride.shape())
         m.submodules.agu = agu = Agu(nest, {"dram": ("step", ADDRESS_BITS)})
-        words = Signal(self.slot_bits, reset_less=True)  # of a row in DRAM
+        words = Signal(self.words_bits, reset_less=True)  # of a row in DRAM
         rest = Signal(range(RLC_PAIRS), reset_less=True)
-        steps = Signal(range(self.slot_bits + 1))
+        steps = Signal(range(self.words_bits + 1))
         waits, starts = Signal(), Signal()
         loops: Any = agu.loops
         base: Any = agu.base
@@ -199,6 +200,6 @@ class IactLoader(wiring.Component):
             m.d.sync += [
                 waits.eq(1),
                 rest.eq(0),
-                steps.eq(Mux(job.compressed, self.slot_bits, 0)),
+                steps.eq(Mux(job.compressed, self.words_bits, 0)),
                 words.eq(Mux(job.compressed, Cat(Const(RLC_PAIRS - 1, 3), job.words), job.words)),
             ]

@@ -45,6 +45,8 @@ class ParamLoader(wiring.Component):
         layouts = Layouts(config)
         self.desc_layout = layouts.param_loader
         self.index_bits = bits_for(config.param_depth // 2 - 1)
+        #: Width of a request: two words for every channel of a half.
+        self.words_bits = bits_for(config.param_depth)
         entry = data.StructLayout({"index": self.index_bits, "param": layouts.param})
         super().__init__(
             {

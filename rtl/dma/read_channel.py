@@ -31,6 +31,8 @@ class ReadChannel(wiring.Component):
     ----------
     config : Config
         `axi_data_bits` is the width of a beat.
+    words_bits : int, optional
+        Width of the words of a request, where they are fewer than a request can say.
 
     Attributes
     ----------
@@ -55,9 +57,10 @@ class ReadChannel(wiring.Component):
     through a few gates; no combinational path leads through the channel.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, words_bits: int | None = None) -> None:
         self.lanes = beat_bytes(config) // WORD_BYTES
         layouts = Layouts(config)
+        self.words_bits = words_bits or layouts.dma_request["words"].width
         bits = config.axi_data_bits
         lane_bits = bits_for(self.lanes - 1)
         #: What the words side must know about a burst.
@@ -108,7 +111,8 @@ class ReadChannel(wiring.Component):
         low_bits = (MAX_BEATS * self.lanes).bit_length() - 1
         request: Any = self.request.payload
         word = Signal(len(request.address) - WORD_SHIFT, reset_less=True)
-        left = Signal.like(request.words)
+        left = Signal(self.words_bits, reset_less=True)
+        active = Signal()  # some are left
         number = Signal(REQUEST_BITS)
         # Of the next burst, once it is `prepared`.
         prepared = Signal()
@@ -139,7 +143,7 @@ class ReadChannel(wiring.Component):
             burst.payload.address.eq(Cat(Const(0, WORD_SHIFT + lane_bits), word[lane_bits:])),
             burst.payload.length.eq(note.length),
             asks.eq(burst.valid & burst.ready),
-            self.request.ready.eq(left == 0),
+            self.request.ready.eq(~active),
             # A burst that waits for the master is still asked for, and dropped when it comes.
             cancels.eq(cancelled | (self.cancel & (number == taken_number))),
             notes.write[0].enable.eq(asks),
@@ -147,22 +151,23 @@ class ReadChannel(wiring.Component):
             notes.write[0].data.eq(note),
         ]
         m.d.sync += [
-            prepared.eq(Mux(prepared, ~asks & ~(cancels & ~burst.valid), (left != 0) & ~cancels)),
+            prepared.eq(Mux(prepared, ~asks & ~(cancels & ~burst.valid), active & ~cancels)),
             cancelled.eq(cancels & burst.valid & ~asks),
             room.eq(room + freed - Mux(asks, note.length + 1, 0)),
         ]
         with m.If(asks):
             m.d.sync += [
                 word.eq(Cat(Const(0, low_bits), word[low_bits:] + 1)),
-                left.eq(Mux(note.ends | cancels, 0, end - MAX_BEATS * self.lanes)),
+                left.eq(end - MAX_BEATS * self.lanes),
+                active.eq(~note.ends & ~cancels),
                 place.eq(place + note.length + 1),
             ]
         with m.Elif(cancels & ~burst.valid):
-            m.d.sync += left.eq(0)
+            m.d.sync += active.eq(0)
         with m.If(self.request.valid & self.request.ready):
             m.d.sync += [word.eq(request.address[WORD_SHIFT:]), left.eq(request.words)]
             with m.If(request.words != 0):
-                m.d.sync += number.eq(number + 1)
+                m.d.sync += [active.eq(1), number.eq(number + 1)]
 
     def _build_words(
         self, m: Module, beats: Any, notes: Any, freed: Signal, taken_number: Signal

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from rowmesh.rtl.config import Config, bits_for
 from rowmesh.rtl.layouts import Layouts
 
-__all__ = ["Records", "wrap", "zero"]
+__all__ = ["Records", "column_words", "wrap", "zero"]
 
 
 def wrap(value: Value, depth: int) -> Value:
@@ -159,6 +159,14 @@ class Records:
         """A psum group is complete after this cycle: its bank, its end address, how to drain it."""
         c = self.config
         return data.StructLayout({"valid": 1, "bank": 1, "end": bits_for(c.psum_depth), "chain": 1})
+
+
+def column_words(psums: Any, macs_per_pe: int) -> Value:
+    """Words of a dense column; the number of psums is even."""
+    if macs_per_pe == 1:
+        return Value.cast(psums)
+    # In pairs of psums: for two multipliers nothing is left to round up.
+    return Value.cast((psums[1:] + (macs_per_pe // 2 - 1)) >> (macs_per_pe.bit_length() - 2))
 
 
 def zero(value: Any) -> Value:

@@ -7,7 +7,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rowmesh.rtl.config import Config, bits_for
-from rowmesh.rtl.pe.records import Records, wrap
+from rowmesh.rtl.pe.records import Records, column_words, wrap
 
 __all__ = ["WeightLoader"]
 
@@ -187,10 +187,9 @@ class WeightLoader(wiring.Component):
         c = self.config
         work: Any = self.work
         weight: Any = self.weight
-        column_words = (work.psums + (c.macs_per_pe - 1)) >> (c.macs_per_pe.bit_length() - 1)
         final, column_end = Signal(), Signal()
         m.d.comb += [
-            column_end.eq(self.part + 1 == column_words),
+            column_end.eq(self.part + 1 == column_words(work.psums, c.macs_per_pe)),
             weight.ready.eq(self.room),
             self.store.eq(weight.valid & self.room),
             final.eq(column_end & (self.left == 1)),

@@ -7,7 +7,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rowmesh.rtl.config import Config, bits_for
-from rowmesh.rtl.pe.records import Records, wrap
+from rowmesh.rtl.pe.records import Records, column_words, wrap
 from rowmesh.rtl.pe.weight_loader import WeightLoader
 from rowmesh.rtl.spad import Spad
 
@@ -202,7 +202,7 @@ class WeightSpad(wiring.Component):
         i: Any = self.i
         o: Any = self.o
         at = Signal.like(self.base)
-        words = (work.psums + (c.macs_per_pe - 1)) >> (c.macs_per_pe.bit_length() - 1)
+        words = column_words(work.psums, c.macs_per_pe)
         m.d.comb += [
             o.payload.hit.eq(i.payload.hit),
             o.payload.start.eq(at),

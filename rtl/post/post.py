@@ -170,7 +170,10 @@ class Post(wiring.Component):
             m.d.sync += [fetch.eq(psums), stages.eq(stages << 1 | fetched)]
         values: Any = pool.i.payload
         pair: Any = params.data
-        lanes: list[Any] = [Requantize(self.config) for _ in range(PSUM_LANES)]
+        sums = self.config.rounding == "single"
+        lanes: list[Any] = [
+            Requantize(self.config, adds=sums and i == 0) for i in range(PSUM_LANES)
+        ]
         for i, lane in enumerate(lanes):
             m.submodules[f"lane_{i}"] = lane
             m.d.comb += [
@@ -183,7 +186,7 @@ class Post(wiring.Component):
                 values[i].eq(lane.value),
             ]
         whole: Any = 1  # the values of this cycle make a pair
-        if self.config.rounding == "single":
+        if sums:
             whole = self._build_sum(m, desc, lanes, values, stages[-1] & advance)
         m.d.comb += [
             pool.i.valid.eq(stages[-1] & whole),

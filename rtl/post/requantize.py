@@ -13,8 +13,8 @@ __all__ = ["VALUE_BITS", "Requantize", "requantize_latency"]
 
 #: Width of the zero point, of the limits and of a clamped value.
 VALUE_BITS = 10
-#: Both factors are split here: a partial product fits an 18 x 18 signed DSP block.
-SPLIT_BITS = 17
+#: The multiplier is split here: a product takes two 18 x 18 signed DSP blocks.
+SPLIT_BITS = 16
 #: Bits of a rounded product that decide the clamped value: any more are past both limits.
 KEEP_BITS = VALUE_BITS + 1
 
@@ -22,10 +22,10 @@ KEEP_BITS = VALUE_BITS + 1
 def requantize_latency(config: Config) -> int:
     """Stages of `Requantize`.
 
-    Bias, (left shift), products, middle, product, (high) or [sum], coarse, fine, add, clamp; in
-    round brackets: those of double rounding only; in square ones: of single rounding only.
+    Bias, (left shift), products, sum, (high), coarse, fine, add, clamp; in brackets: those of
+    double rounding only.
     """
-    return 10 if config.rounding == "double" else 9
+    return 9 if config.rounding == "double" else 7
 
 
 class Requantize(wiring.Component):
@@ -40,6 +40,8 @@ class Requantize(wiring.Component):
     ----------
     config
         `psum_bits` and `rounding` are read.
+    adds : bool
+        Whether there is an addend (single rounding only).
 
     Attributes
     ----------
@@ -50,20 +52,21 @@ class Requantize(wiring.Component):
     zero_point, low, high : In(signed(10))
         Constant while anything is in the pipeline.
     product : Out(signed), addend : In(signed)
-        Single rounding only. ``acc * M`` of the values that are at that stage, and what is added
-        to it: zero, or the `product` of another lane, which has the same `shift`.
+        Single rounding only. ``acc * M`` of the values that are at that stage, and with `adds`
+        what is added to it: zero, or the `product` of another lane, which has the same `shift`.
     value : Out(signed(10))
         The result, from a register.
 
     Notes
     -----
-    Latency `latency` cycles of `enable`. The product is four 17-bit partial products, registered,
-    and two adders, each in a stage of its own. Rounding needs no wide adder: half an ulp is added
+    Latency `latency` cycles of `enable`. The product is two partial products, registered, and
+    an adder in a stage of its own. Rounding needs no wide adder: half an ulp is added
     by adding the bit below. The right shift keeps only what can lie between the limits; what it
     drops on the left says whether the value is past one of them.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, adds: bool = False) -> None:
+        self.adds = adds
         self.double = config.rounding == "double"
         self.psum_bits = config.psum_bits
         self.latency = requantize_latency(config)
@@ -80,6 +83,7 @@ class Requantize(wiring.Component):
         }
         if not self.double:
             members["product"] = Out(signed(acc_bits + MULTIPLIER_BITS))
+        if adds:
             members["addend"] = In(signed(acc_bits + MULTIPLIER_BITS))
         super().__init__(members)
 
@@ -94,8 +98,10 @@ class Requantize(wiring.Component):
         product, shift = self._multiply(m, acc, multiplier, shift)
         if not self.double:
             m.d.comb += self.product.eq(product)
-            product = self._stage(m, "sum", product + self.addend)
-            shift = self._stage(m, "sum_shift", shift)
+        if self.adds:
+            product = product + self.addend
+        product = self._stage(m, "product", product)
+        shift = self._stage(m, "product_shift", shift)
         y, low_bits, past, negative = self._round(m, product, shift)
 
         # The last bit of y is worth one half.
@@ -141,24 +147,15 @@ class Requantize(wiring.Component):
         )
 
     def _multiply(self, m: Module, acc: Any, multiplier: Any, shift: Any) -> tuple[Any, Any]:
-        """``acc * multiplier`` in three stages."""
-        acc_low, acc_high = acc[:SPLIT_BITS], acc[SPLIT_BITS:].as_signed()
-        mul_low, mul_high = multiplier[:SPLIT_BITS], multiplier[SPLIT_BITS:]
-        low_low = self._stage(m, "low_low", acc_low * mul_low)
-        low_high = self._stage(m, "low_high", acc_low * mul_high)
-        high_low = self._stage(m, "high_low", acc_high * mul_low)
-        high_high = self._stage(m, "high_high", acc_high * mul_high)
+        """``acc * multiplier``: partial products in a stage, their sum is not registered."""
+        low = self._stage(m, "low", acc * multiplier[:SPLIT_BITS])
+        high = self._stage(m, "high", acc * multiplier[SPLIT_BITS:])
         shift = self._stage(m, "products_shift", shift)
-
-        middle = self._stage(m, "middle", high_low + low_high)
-        outer = self._stage(m, "outer", Cat(low_low, high_high))
-        shift = self._stage(m, "middle_shift", shift)
-
         total = Signal(signed(len(acc) + MULTIPLIER_BITS))
         upper = Signal(signed(len(total) - SPLIT_BITS))
-        m.d.comb += upper.eq(outer[SPLIT_BITS:].as_signed() + middle)
-        m.d.comb += total.eq(Cat(outer[:SPLIT_BITS], upper))
-        return self._stage(m, "product", total), self._stage(m, "product_shift", shift)
+        m.d.comb += upper.eq(low[SPLIT_BITS:].as_signed() + high)
+        m.d.comb += total.eq(Cat(low[:SPLIT_BITS], upper))
+        return total, shift
 
     def _round(self, m: Module, product: Any, shift: Any) -> tuple[Any, Any, Any, Any]:
         """The result with one bit below the point, whether any bit was below that, past, sign."""

@@ -27,8 +27,8 @@ def test_post(sim: Simulator, seed: int, name: str) -> None:
 
 
 def test_latency() -> None:
-    assert requantize_latency(Config()) == 9
-    assert requantize_latency(Config(rounding="double")) == 10
+    assert requantize_latency(Config()) == 7
+    assert requantize_latency(Config(rounding="double")) == 9
 
 
 @pytest.mark.parametrize(
