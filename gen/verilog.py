@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import enum
 import functools
+import gc
 import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -339,6 +340,18 @@ def _clean_name(name: str) -> str:
     return re.sub(r"\W", "_", re.sub(r"\$\d+$", "", last))
 
 
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """No search for cyclic garbage: it takes a fifth of the time and finds next to nothing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 # -- the two ways out ---------------------------------------------------------------------------
 
 
@@ -364,7 +377,7 @@ def emit_rtlil(component: "wiring.Component[Any]", name: str) -> str:
         A component uses a signal or a clock domain that does not come in through its ports.
     """
     sharing = _Sharing()
-    with sharing.active():
+    with _no_collection(), sharing.active():
         sharing.convert(component, name)
     return _fold("\n".join(sharing.texts), name)
 
