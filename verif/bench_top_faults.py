@@ -112,8 +112,7 @@ async def stops_at_malformed_weights(dut: Any) -> None:
     config = bed.config
     for case in ("no words", "too long", "short", "long", "order", "past the SPad", "count"):
         stream = WeightStream(bed)
-        words, bits = stream.words, config.weight_addr_bits
-        first_end, mask = words[1] & (1 << bits) - 1, (1 << bits) - 1
+        words = stream.words
         match case:
             case "no words":
                 words[0] = 0
@@ -124,13 +123,13 @@ async def stops_at_malformed_weights(dut: Any) -> None:
             case "long":
                 words[0] += 1
             case "order":
-                second = words[1] >> bits & mask
-                words[1] = words[1] & ~mask | second + 1
+                stream.set_end(0, stream.end(1) + 1)
             case "past the SPad":
-                words[1] |= mask << (bits * (stream.columns - 1))
+                stream.set_end(stream.columns - 1, config.weight_data_depth + 1)
             case "count":
                 # Of the first pair of the second column.
-                words[1 + stream.addresses + first_end] |= 15 << config.weight_bits
+                pair = 1 + stream.addresses + stream.end(0)
+                words[pair] |= config.max_run << config.weight_bits
         await bed.fails(Fault.WEIGHT_FORMAT, 0, damage={bed.weights: stream.to_bytes()})
 
 

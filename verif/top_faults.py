@@ -205,12 +205,14 @@ class WeightStream:
     ----------
     words : list of int
         From the length of the first block on.
-    addresses : int
-        Words of addresses in a block.
+    columns, addresses : int
+        Columns of a block, and words of their addresses.
     """
 
     def __init__(self, bed: Bed) -> None:
         config, mapping = bed.config, bed.compiled.layers[0].mapping
+        assert not mapping.dense
+        self.config = config
         self.bits = config.weight_word_bits
         packed = int.from_bytes(bed.image[bed.weights : bed.params], "little")
         count = 8 * (bed.params - bed.weights) // self.bits
@@ -219,6 +221,21 @@ class WeightStream:
         self.addresses = -(-self.columns // config.weight_addrs_per_word)
         block = self.words[: self.words[0] + 1]
         decode_weight_block(block, self.columns, mapping.m0, config)  # it is what we think
+
+    def end(self, column: int) -> int:
+        """Address at the end of a column of the first block."""
+        word, at = self._place(column)
+        return self.words[word] >> at & (1 << self.config.weight_addr_bits) - 1
+
+    def set_end(self, column: int, value: int) -> None:
+        """Say that a column of the first block ends elsewhere."""
+        word, at = self._place(column)
+        self.words[word] += value - self.end(column) << at
+
+    def _place(self, column: int) -> tuple[int, int]:
+        """Number of the word with a column's address, and its lowest bit there."""
+        index, slot = divmod(column, self.config.weight_addrs_per_word)
+        return 1 + index, slot * self.config.weight_addr_bits
 
     def to_bytes(self) -> bytes:
         """The stream as it lies in memory, as far as whole bytes go."""

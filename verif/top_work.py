@@ -33,8 +33,8 @@ PATTERNS = ("full", "first column", "columns", "all but one", "all")
 def two_layers(rng: np.random.Generator, pattern: str = "full") -> Graph:
     """Two convolutions of few channels, whose input may be coded in DRAM.
 
-    Sums of an input below -60 stay far below 2^19; those of one of 127 all over exceed it in the
-    second layer when its weights are ``full``.
+    Psums of the second layer with ``full`` weights: for inputs below -60 at most 161 * 24 * 127,
+    which is below 2^19; for an image of 127 all over at least 206 * 24 * 110, which is above.
 
     Parameters
     ----------
@@ -43,8 +43,9 @@ def two_layers(rng: np.random.Generator, pattern: str = "full") -> Graph:
     pattern : str
         One of `PATTERNS`. A column is the weights that one input value meets.
     """
-    first = rng.integers(1, 30, (4, 1, 1, 4)).astype(np.int8)
-    second = rng.integers(90, 128, (4, 2, 3, 4)).astype(np.int8)
+    first = rng.integers(10, 30, (4, 1, 1, 4)).astype(np.int8)
+    first[range(4), 0, 0, range(4)] = 0
+    second = rng.integers(110, 128, (4, 2, 3, 4)).astype(np.int8)
     match pattern:
         case "first column":
             second[:, 0, 0, 0] = 0
