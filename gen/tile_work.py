@@ -15,6 +15,7 @@ from rowmesh.rtl.config import PSUM_LANES, WORD_BYTES
 from rowmesh.rtl.layouts import (
     DRAM_STEP_BITS,
     IACT_LOOPS,
+    ITEM_LOOPS,
     PARAM_WORDS,
     POST_LOOPS,
     WRITER_LOOPS,
@@ -22,9 +23,6 @@ from rowmesh.rtl.layouts import (
 )
 
 __all__ = ["LayerMemory", "Place", "Region", "TileWork", "block_matrix"]
-
-#: Loops of the iact reader that walk one item; the rest walk items and output groups.
-_ITEM_LOOPS = 5
 
 
 @dataclass(frozen=True)
@@ -179,7 +177,7 @@ class TileWork:
         ]
         offsets = [offset(item) for item in m.fold_items(position, fold)]
         offsets *= m.groups if m.folds == 1 else 1
-        nests = factor(offsets, IACT_LOOPS - _ITEM_LOOPS)
+        nests = factor(offsets, IACT_LOOPS - ITEM_LOOPS)
         return [
             (
                 {
