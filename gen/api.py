@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.files import check_folder, write_in_one_step
 from rowmesh.gen.graph import Array, Graph
 from rowmesh.gen.network import Network, import_model, quantized_network
-from rowmesh.gen.runtime import Result, Runtime
-from rowmesh.gen.tables import operator_lines
+from rowmesh.gen.runtime import Measure, Result, Runtime
+from rowmesh.gen.tables import codec_lines, operator_lines
 from rowmesh.rtl.config import Config, load_config
 
 __all__ = ["BACKENDS", "SIMULATORS", "CompiledNetwork", "Progress", "compile", "run", "run_graph"]
@@ -65,7 +65,8 @@ class CompiledNetwork:
         warnings = compiled.unproved()
         if strict and warnings:
             raise RowmeshError(f"{warnings[0]} (--strict)")
-        for line in (*operator_lines(compiled), *(f"warning: {text}" for text in warnings)):
+        lines = [*operator_lines(compiled), *codec_lines(compiled)]
+        for line in (*lines, *(f"warning: {text}" for text in warnings)):
             progress(line)
         return cls(network, compiled)
 
@@ -236,7 +237,7 @@ def run_graph(
 
         machine = ModelMachine(config, len(compiled.image))
         result = Runtime(compiled, machine).run(values)
-        for line in operator_lines(compiled):
+        for line in (*operator_lines(compiled), *codec_lines(compiled, result.values)):
             progress(line)
         cycles = sum(layer.predicted_cycles for layer in compiled.layers)
         progress(f"{cycles:.0f} cycles an image predicted")
@@ -246,7 +247,7 @@ def run_graph(
 
         progress("running on Icarus, about a thousand cycles a second")
         result = run_on_icarus(compiled, values)
-        for line in operator_lines(compiled, result.images[0]):
+        for line in _report(compiled, result, result.images[0]):
             progress(line)
         progress(_mean_cycles(result))
         return result.values
@@ -267,14 +268,19 @@ def _measured(
     from rowmesh.sim_models.golden import single_runs
 
     first = single_runs(compiled.graph, values)[0]
-    layers = runtime.run(first, per_layer=True).images[0]
-    for line in operator_lines(compiled, layers):
+    measured = runtime.run(first, per_layer=True)
+    for line in _report(compiled, measured, measured.images[0]):
         progress(line)
     result = runtime.run(
         values, image_done=lambda n, cycles: progress(f"image {n + 1}: {cycles} cycles")
     )
     progress(_mean_cycles(result))
     return result.values
+
+
+def _report(compiled: Compiled, result: Result, measures: Sequence[Measure]) -> list[str]:
+    """What ran where, and how the tensors lay in DRAM."""
+    return [*operator_lines(compiled, measures), *codec_lines(compiled, result.values)]
 
 
 def _mean_cycles(result: Result) -> str:

@@ -7,7 +7,7 @@ from rowmesh.gen.tensors import Feature
 from rowmesh.rtl.config import WORD_BYTES
 from rowmesh.rtl.layouts import RLC_PAIRS
 
-__all__ = ["choose_codec"]
+__all__ = ["choose_codec", "expected_part"]
 
 #: A tensor is compressed when that is expected to take less than this part of its raw size.
 _CODEC_GAIN = 0.8
@@ -31,7 +31,12 @@ def choose_codec(features: dict[str, Feature], mappings: list[Mapping]) -> None:
                 reach = mapping.input_width(mapping.width) - task.pad[1]
                 whole &= task.input.width == item.width <= reach
                 whole &= mapping.width == task.used_size[1]
-        # Half of the values behind a ReLU are taken to be zero; padding channels all are.
-        density = (0.5 if item.stored_zero == 0 else 1.0) * item.channels / item.planes / WORD_BYTES
-        if whole and WORD_BYTES * density / RLC_PAIRS < _CODEC_GAIN:
+        if whole and expected_part(item) < _CODEC_GAIN:
             features[name] = dataclasses.replace(item, compressed=True)
+
+
+def expected_part(item: Feature) -> float:
+    """Coded over raw bytes, as long as the values are not known."""
+    # Half of the values behind a ReLU are taken to be zero; padding channels all are.
+    density = (0.5 if item.stored_zero == 0 else 1.0) * item.channels / item.planes / WORD_BYTES
+    return WORD_BYTES * density / RLC_PAIRS

@@ -29,6 +29,8 @@ class CompiledLayer:
         Tensors that it makes.
     bytes_read, bytes_written : int
         Moved to and from DRAM; coded tensors count as raw ones.
+    weight_bytes, raw_weight_bytes : int
+        Weights in DRAM, and what they would take as raw values.
     """
 
     mapping: Mapping
@@ -37,6 +39,8 @@ class CompiledLayer:
     outputs: tuple[str, ...]
     bytes_read: int
     bytes_written: int
+    weight_bytes: int
+    raw_weight_bytes: int
 
     @property
     def name(self) -> str:

@@ -12,7 +12,7 @@ from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.graph import Graph, Op
 from rowmesh.gen.lower import lower_node, stored_offsets
 from rowmesh.gen.mapping import Mapping
-from rowmesh.gen.memory_image import MemoryImage, place_params, place_weights
+from rowmesh.gen.memory_image import MemoryImage, place_params, place_weights, raw_bytes
 from rowmesh.gen.placement import Placement, place_operators
 from rowmesh.gen.program import Program
 from rowmesh.gen.schedule import LayerSchedule
@@ -92,8 +92,13 @@ class _Compiler:
         choices = self._search()
         choose_codec(self.features, [choice.mapping for choice in choices.values()])
         # Features first, so that one limit protects everything else.
+        padded = {
+            choice.mapping.task.output.name: choice.mapping.planes * choice.mapping.task.blocks
+            for choice in choices.values()
+        }
         for name, item in self.features.items():
-            address = self.memory.reserve(item.size)
+            planes = max(item.planes, padded.get(name, 0))
+            address = self.memory.reserve(planes * item.plane_stride)
             self.features[name] = dataclasses.replace(item, address=address)
         write_limit = self.memory.end
         for placed in self.placements:
@@ -197,6 +202,7 @@ class _Compiler:
                 if source is not None and source.name not in made:
                     inputs[source.name] = None
             made.add(schedule.memory.output.name)
+            regions = tuple(schedule.memory.weights.values())
             layers.append(
                 CompiledLayer(
                     mapping=layer.choice.mapping,
@@ -205,6 +211,8 @@ class _Compiler:
                     outputs=layer.outputs,
                     bytes_read=counted.bytes_read,
                     bytes_written=counted.bytes_written,
+                    weight_bytes=sum(r.words * WORD_BYTES for r in regions),
+                    raw_weight_bytes=raw_bytes(layer.choice.mapping, regions),
                 )
             )
             self.progress(f"{layers[-1].name}: {layers[-1].describe()}")

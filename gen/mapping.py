@@ -86,6 +86,9 @@ class Mapping:
         Largest tile of one PE column: rows x columns of the convolution, before pooling.
     channels_first : bool
         Items in the order channels inside filter rows, or the other way round.
+    planes : int
+        Output words of a position in one block: those of the task, and some of padding behind the
+        tensor where that lets more PEs work.
     dense : bool
         Weights lie and travel as raw values: always in a dense machine.
     folds : int
@@ -104,6 +107,7 @@ class Mapping:
     rows: int
     width: int
     channels_first: bool
+    planes: int
     dense: bool = False
     folds: int = 1
 
@@ -199,9 +203,14 @@ class Mapping:
         return range(slot, self.task.blocks, self.block_slots)
 
     @property
+    def block_outputs(self) -> int:
+        """Psums of a position in one block, padding included."""
+        return self.planes * self.task.word_psums
+
+    @property
     def slot_outputs(self) -> int:
         """Psums of a position that one cluster makes of a block."""
-        return self.task.block_outputs // self.output_slots
+        return self.block_outputs // self.output_slots
 
     @property
     def groups(self) -> int:

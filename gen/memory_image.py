@@ -1,6 +1,6 @@
 """The image of DRAM: where everything lies, and the streams of weights and parameters."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 
 import numpy as np
@@ -12,7 +12,7 @@ from rowmesh.rtl.config import WORD_BYTES
 from rowmesh.rtl.layouts import PARAM_WORDS
 from rowmesh.sim_models.compress_weights import weight_block
 
-__all__ = ["MemoryImage", "pack_words", "place_params", "place_weights"]
+__all__ = ["MemoryImage", "pack_words", "place_params", "place_weights", "raw_bytes"]
 
 #: Alignment of everything in DRAM: an AXI burst never crosses it.
 _PAGE = 4096
@@ -64,7 +64,7 @@ def place_weights(mapping: Mapping, memory: MemoryImage) -> dict[tuple[int, int,
         count = 0
         items = mapping.row_items(position)
         for block in mapping.slot_blocks(blocks):
-            start = block * mapping.task.block_outputs + outputs * mapping.slot_outputs
+            start = block * mapping.block_outputs + outputs * mapping.slot_outputs
             for group, item, column in product(range(mapping.groups), items, range(cols)):
                 matrix = block_matrix(mapping, item, start + m0 * (group * cols + column))
                 words += weight_block(matrix.tolist(), config, dense=mapping.dense)
@@ -74,6 +74,14 @@ def place_weights(mapping: Mapping, memory: MemoryImage) -> dict[tuple[int, int,
             memory.place(content), len(content) // WORD_BYTES, count
         )
     return out
+
+
+def raw_bytes(mapping: Mapping, regions: Iterable[Region]) -> int:
+    """Bytes of weight streams as raw values."""
+    config = mapping.config
+    words = 1 + mapping.cols * -(-mapping.m0 // config.macs_per_pe)
+    bits = words * config.weight_dense_word_bits
+    return sum(-(-region.blocks * bits // (8 * WORD_BYTES)) * WORD_BYTES for region in regions)
 
 
 def place_params(mapping: Mapping, memory: MemoryImage) -> dict[tuple[int, int], int]:
@@ -91,7 +99,7 @@ def place_params(mapping: Mapping, memory: MemoryImage) -> dict[tuple[int, int],
 def _param_table(mapping: Mapping) -> NDArray[np.uint64]:
     """Bias, multiplier and shift of every psum of a position, padding too: two DRAM words each."""
     task = mapping.task
-    table = np.zeros((task.blocks * task.block_outputs, PARAM_WORDS), np.uint64)
+    table = np.zeros((task.blocks * mapping.block_outputs, PARAM_WORDS), np.uint64)
     bias = task.bias.astype(np.int32).view(np.uint32).astype(np.uint64)
     table[: task.outputs, 0] = bias | task.multiplier.astype(np.uint64) << np.uint64(32)
     table[:, 1] = 1

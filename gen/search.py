@@ -33,6 +33,9 @@ _FITTED = {
     "layer": 300.0,  # program, configuration, latencies
 }
 
+#: Outputs with padding, over those without.
+_MOST_PADDING = 1.25
+
 #: Part of non-zero weights above which coded weights cannot save a cycle worth their bytes.
 _FULL = 0.95
 
@@ -101,6 +104,17 @@ def _divisors(number: int) -> list[int]:
     return [d for d in range(1, number + 1) if number % d == 0]
 
 
+def _paddings(config: Config, task: ConvTask) -> list[int]:
+    """Numbers of output words worth a look: as they are, and padded so that more clusters share."""
+    words = task.block_words
+    if task.blocks > 1:
+        return [words]
+    sizes = {
+        -(-words // (1 << k)) << k for k in range((config.clusters * config.pe_cols).bit_length())
+    }
+    return sorted(size for size in sizes if size <= words * _MOST_PADDING)
+
+
 def _encodings(config: Config, task: ConvTask) -> list[bool]:
     """Whether weights may be sent raw, coded, or both are worth a look."""
     if not config.sparse:
@@ -121,13 +135,13 @@ def _coded_candidates(
 ) -> Iterator[Mapping]:
     """The candidates with weights of one form."""
     _, _, taps, _ = task.weights.shape
-    words = task.block_outputs // task.word_psums
     height, width = task.output.height, task.output.width
     parts = [1 << k for k in range(width.bit_length() + 1)] if small else range(1, 9)
     widths = sorted({-(-width // n) for n in parts})
     planes = -(-task.channels // WORD_BYTES)
     c_sizes = [c for c in (1, 2, 4, 8) if c <= planes * WORD_BYTES]
     c_sizes += [c for c in range(16, config.weight_addr_depth + 1, 8) if c <= task.channels]
+    outputs = [(planes, m) for planes in _paddings(config, task) for m in _divisors(planes)]
     splits = sorted({1, taps} if task.dilation[1] == 1 else {1})
     spreads = [spread for spread in Spread if task.blocks > 1 or spread is not Spread.GROUPS]
     vertical = [Spread.SPACE] if config.cluster_rows == 1 else spreads
@@ -135,7 +149,7 @@ def _coded_candidates(
     for c0, s0 in itertools.product(c_sizes, splits):
         if c0 > 1 and c0 // 2 >= task.channels:
             continue
-        for m_words, v, h in itertools.product(_divisors(words), vertical, horizontal):
+        for (planes, m_words), v, h in itertools.product(outputs, vertical, horizontal):
             if h is Spread.CHAIN:
                 continue
             for cols, by_outputs in itertools.product(range(1, config.pe_cols + 1), (False, True)):
@@ -161,6 +175,7 @@ def _coded_candidates(
                                 rows=(rows - 1) * task.pool_stride[0] + task.pool[0],
                                 width=(w - 1) * task.pool_stride[1] + task.pool[1],
                                 channels_first=first,
+                                planes=planes,
                                 dense=dense,
                             )
 
@@ -174,7 +189,7 @@ def _fits(mapping: Mapping, words: BlockWords) -> bool:
     return (
         mapping.cols <= config.weight_addr_depth
         and mapping.m0 <= config.psum_depth
-        and mapping.task.block_outputs % slots == 0
+        and mapping.block_outputs % slots == 0
         and mapping.m0 * mapping.output_cols <= config.param_depth // 2
         and mapping.segments < config.iact_addr_depth
         and retained + 1 <= config.iact_words

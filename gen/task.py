@@ -80,9 +80,9 @@ class ConvTask:
         return WORD_BYTES * self.lanes
 
     @property
-    def block_outputs(self) -> int:
-        """Psums of one block, padded to whole output words."""
-        return self.output.planes * self.word_psums // self.blocks
+    def block_words(self) -> int:
+        """Output words of a position that one block makes."""
+        return self.output.planes // self.blocks
 
     @property
     def channels(self) -> int:

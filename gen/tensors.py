@@ -76,8 +76,31 @@ class Feature:
         """Bytes of DRAM."""
         return self.plane_stride * self.planes
 
+    @property
+    def raw_size(self) -> int:
+        """Bytes of the same tensor without compression."""
+        return self.planes * self.height * self.width * WORD_BYTES
+
+    def moved(self, values: NDArray[np.int8]) -> int:
+        """Bytes that a pass over these values moves: the chunks without what is left of a slot."""
+        if not self.compressed:
+            return self.raw_size
+        rows = self._blocked(values).reshape(self.planes * self.height, -1)
+        return WORD_BYTES * sum(len(rlc_encode(row)) for row in rows)
+
     def store(self, values: NDArray[np.int8]) -> bytes:
         """Bytes of DRAM for values of shape (height, width, channels)."""
+        blocked = self._blocked(values)
+        if not self.compressed:
+            return blocked.tobytes()
+        slots = np.zeros((self.planes * self.height, self.row_words), np.uint64)
+        for slot, row in zip(slots, blocked.reshape(len(slots), -1), strict=True):
+            words = rlc_encode(row)
+            slot[: len(words)] = words
+        return slots.tobytes()
+
+    def _blocked(self, values: NDArray[np.int8]) -> NDArray[np.uint8]:
+        """Stored bytes of shape (planes, height, width, 8)."""
         if values.shape != (self.height, self.width, self.channels):
             raise ValueError(
                 f"tensor {self.name}: shape {values.shape}, "
@@ -86,14 +109,7 @@ class Feature:
         padded = np.zeros((self.height, self.width, self.planes * WORD_BYTES), np.uint8)
         padded[..., : self.channels] = (values.astype(np.int16) + self.offset).astype(np.uint8)
         blocked = padded.reshape(self.height, self.width, self.planes, WORD_BYTES)
-        blocked = np.ascontiguousarray(blocked.transpose(2, 0, 1, 3))
-        if not self.compressed:
-            return blocked.tobytes()
-        slots = np.zeros((self.planes * self.height, self.row_words), np.uint64)
-        for slot, row in zip(slots, blocked.reshape(len(slots), -1), strict=True):
-            words = rlc_encode(row)
-            slot[: len(words)] = words
-        return slots.tobytes()
+        return np.ascontiguousarray(blocked.transpose(2, 0, 1, 3))
 
     def load(self, memory: bytes) -> NDArray[np.int8]:
         """Values of shape (height, width, channels) from the tensor's bytes of DRAM."""

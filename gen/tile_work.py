@@ -244,7 +244,7 @@ class TileWork:
         """The output rows of one tile."""
         m, task, out = self.mapping, self.task, self.memory.output
         planes = m.slot_outputs // task.word_psums
-        first = tile.block * (out.planes // task.blocks) + place.outputs * planes
+        first = tile.block * task.block_words + place.outputs * planes
         base = out.address + first * out.plane_stride
         base += tile.row // task.pool_stride[0] * out.row_stride
         base += tile.left // task.pool_stride[1] * WORD_BYTES

@@ -23,6 +23,7 @@ from rowmesh.gen.graph import (
     Tensor,
 )
 from rowmesh.gen.runtime import Runtime
+from rowmesh.gen.tables import codec_lines
 from rowmesh.rtl.config import Config, load_config
 from rowmesh.sim_models import golden
 from rowmesh.sim_models.model_machine import ModelMachine
@@ -283,6 +284,30 @@ def test_compressed_features(width: int) -> None:
     compiled = check(graph, TINY, x)
     coded = [name for name in "xyz" if compiled.features[name].compressed]
     assert bool(coded) == (width == 8), coded  # which ones depends on the tiles that were chosen
+    values = golden.run(graph, x, TINY.rounding)
+    rows = {line.split()[0]: line.split() for line in codec_lines(compiled, values)}
+    for name in "xyz":
+        raw = 16 * width * 8  # one plane of eight channels
+        assert rows[name][1:3] == ["RLC" if name in coded else "raw", str(raw)]
+        words, spare = raw // 8, 0
+        if name in coded:
+            # What lies in memory, but for the empty word that may end a chunk.
+            feature = compiled.features[name]
+            memory = np.frombuffer(feature.store(values[name][0]), np.uint64)
+            words, spare = np.count_nonzero(memory), feature.planes * feature.height
+        stored = int(rows[name][3])
+        assert 8 * words <= stored <= 8 * (words + spare)
+        assert rows[name][4] == str(raw - stored)
+
+
+def test_padded_outputs() -> None:
+    """Outputs that no cluster could share evenly get padding, which nobody reads."""
+    config = dataclasses.replace(TINY, cluster_rows=2, cluster_cols=2)
+    graph = fc_graph(64, random_weights(8 * 15, 64, seed=5))
+    rng = np.random.default_rng(5)
+    compiled = check(graph, config, random_input(rng, graph))
+    mapping = compiled.layers[0].mapping
+    assert (mapping.task.block_words, mapping.planes, mapping.output_slots) == (15, 16, 4)
 
 
 class TestErrors:
