@@ -60,8 +60,8 @@ soak: $(STAMP) ## run N random networks on the RTL of random machines, EACH on o
 area: $(STAMP) ## synthesize CONFIG and print its area by component
 	$(BIN)/rowmesh area --config $(CONFIG)
 
-bench: $(STAMP) ## measure
-	$(PYTHON) -m rowmesh.gen.bench
+bench: $(STAMP) ## measure the published workloads on the RTL; QUICK=1: a few layers
+	$(PYTHON) -m rowmesh.verif.benchmarks $(if $(QUICK),--quick)
 
 clean: ## remove what was built, but for the virtual environment
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -4,7 +4,6 @@ import dataclasses
 
 from rowmesh.gen.mapping import Mapping
 from rowmesh.gen.tensors import Feature
-from rowmesh.rtl.config import WORD_BYTES
 from rowmesh.rtl.layouts import RLC_PAIRS
 
 __all__ = ["choose_codec", "expected_part"]
@@ -37,6 +36,4 @@ def choose_codec(features: dict[str, Feature], mappings: list[Mapping]) -> None:
 
 def expected_part(item: Feature) -> float:
     """Coded over raw bytes, as long as the values are not known."""
-    # Half of the values behind a ReLU are taken to be zero; padding channels all are.
-    density = (0.5 if item.stored_zero == 0 else 1.0) * item.channels / item.planes / WORD_BYTES
-    return WORD_BYTES * density / RLC_PAIRS
+    return item.density * item.channels / item.planes / RLC_PAIRS

@@ -52,7 +52,7 @@ class CompiledLayer:
         """Predicted part of all multiplier slots that multiply two non-zeros."""
         task = self.mapping.task
         pixels = task.used_size[0] * task.used_size[1]
-        effectual = np.count_nonzero(task.weights) * pixels * task.density
+        effectual = np.count_nonzero(task.weights) * pixels * task.input.density
         return float(effectual / (self.predicted_cycles * self.mapping.config.macs))
 
     def describe(self) -> str:

@@ -1,17 +1,17 @@
 """The compiler: a quantized graph and a configuration become programs and a memory image."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from rowmesh.gen import mapping as mappings
 from rowmesh.gen.codec import choose_codec
 from rowmesh.gen.compiled import Compiled, CompiledLayer, DeviceStep, HostStep
 from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.graph import Graph, Op
 from rowmesh.gen.lower import lower_node, stored_offsets
-from rowmesh.gen.mapping import Mapping
 from rowmesh.gen.memory_image import MemoryImage, place_params, place_weights, raw_bytes
 from rowmesh.gen.placement import Placement, place_operators
 from rowmesh.gen.program import Program
@@ -25,9 +25,16 @@ from rowmesh.rtl.config import WORD_BYTES, Config
 __all__ = ["compile_graph"]
 
 Progress = Callable[[str], None]
+#: Part of the values behind a ReLU that is expected not to be zero.
+_BEHIND_RELU = 0.5
 
 
-def compile_graph(graph: Graph, config: Config, progress: Progress = lambda line: None) -> Compiled:
+def compile_graph(
+    graph: Graph,
+    config: Config,
+    progress: Progress = lambda line: None,
+    densities: Mapping[str, float] | None = None,
+) -> Compiled:
     """Compile a quantized graph.
 
     Parameters
@@ -38,6 +45,9 @@ def compile_graph(graph: Graph, config: Config, progress: Progress = lambda line
         The machine.
     progress : callable
         Gets one line for every layer whose mapping is searched, and one for every layer made.
+    densities : mapping of float, optional
+        Part of the values of activation tensors that is stored as other than zero, where it is
+        known; half of them are expected to be zero where the zero point is the least value.
 
     Returns
     -------
@@ -53,14 +63,14 @@ def compile_graph(graph: Graph, config: Config, progress: Progress = lambda line
             f"iact_bits = {config.iact_bits}, weight_bits = {config.weight_bits}: "
             "int8 networks need 8"
         )
-    return _Compiler(graph, config, progress).compile()
+    return _Compiler(graph, config, progress, densities or {}).compile()
 
 
 @dataclass(frozen=True)
 class _Choice:
     """What the search chose for a layer."""
 
-    mapping: Mapping
+    mapping: mappings.Mapping
     cycles: float
     limit: str
 
@@ -77,8 +87,11 @@ class _Pending:
 class _Compiler:
     """One compilation."""
 
-    def __init__(self, graph: Graph, config: Config, progress: Progress) -> None:
+    def __init__(
+        self, graph: Graph, config: Config, progress: Progress, densities: Mapping[str, float]
+    ) -> None:
         self.graph, self.config, self.progress = graph, config, progress
+        self.densities = densities
         self.placements = place_operators(graph, config)
         self.offsets = stored_offsets(graph)
         self.alias: dict[str, str] = {}  # tensor -> the tensor whose bytes it shares
@@ -132,13 +145,15 @@ class _Compiler:
             height, width, channels = (
                 shape[1:] if len(shape) == 4 else (1, 1, int(np.prod(shape[1:])))
             )
+            zero_point, offset = self.graph.quant(root).zero_point, self.offsets[root]
             self.features[root] = Feature(
                 name=root,
                 channels=channels,
                 height=height,
                 width=width,
-                offset=self.offsets[root],
-                zero_point=self.graph.quant(root).zero_point,
+                offset=offset,
+                zero_point=zero_point,
+                density=self.densities.get(root, 1.0 if zero_point + offset else _BEHIND_RELU),
             )
         return self.features[root]
 

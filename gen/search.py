@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,46 +12,19 @@ from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.mapping import Mapping, Spread
 from rowmesh.gen.task import ConvTask
 from rowmesh.gen.tiling import phases
-from rowmesh.rtl.config import IACT_PAIRS, PSUM_LANES, WORD_BYTES, Config
+from rowmesh.rtl.config import IACT_PAIRS, WORD_BYTES, Config
+from rowmesh.sim_models.cycle_model import BlockWords, predicted_cycles
 
-__all__ = ["best_mapping", "predicted_cycles"]
+__all__ = ["best_mapping"]
 
 
-#: Cycles beside those of the limiting unit, fitted by least squares to 180 mappings of the
-#: demo's two convolutions, each alone on the RTL of `demo` (error 7 %, root mean square).
-_FITTED = {
-    "compute": 0.71,  # a window's multiplications: the SPads hide some
-    "spread": 0.5,  # PEs waiting for each other, in standard deviations of a window
-    "weights": 0.2,  # loading a block
-    "segment": 0.16,
-    "psum": 0.63,  # draining
-    "round": 98.0,  # its part of the program, mostly
-    "phase": 170.0,  # the same for tiles of another shape
-    "tail": 1.3,  # post-processing of the last tile
-    "first": 1.13,  # loading the first tile
-    "layer": 300.0,  # program, configuration, latencies
-}
-
+#: Cycles for tiles of another shape.
+_PHASE = 170.0
 #: Outputs with padding, over those without.
 _MOST_PADDING = 1.25
 
 #: Part of non-zero weights above which coded weights cannot save a cycle worth their bytes.
 _FULL = 0.95
-
-
-@dataclass(frozen=True)
-class BlockWords:
-    """Weight words of the blocks of a layer: of the largest, the mean, and the busiest item's mean.
-
-    Parameters
-    ----------
-    largest : int
-    mean, busiest : float
-    """
-
-    largest: int
-    mean: float
-    busiest: float
 
 
 class _Blocks:
@@ -136,7 +108,7 @@ def _coded_candidates(
     """The candidates with weights of one form."""
     _, _, taps, _ = task.weights.shape
     height, width = task.output.height, task.output.width
-    parts = [1 << k for k in range(width.bit_length() + 1)] if small else range(1, 9)
+    parts = [1 << k for k in range(width.bit_length() + 1)] if small else [*range(1, 9), 16]
     widths = sorted({-(-width // n) for n in parts})
     planes = -(-task.channels // WORD_BYTES)
     c_sizes = [c for c in (1, 2, 4, 8) if c <= planes * WORD_BYTES]
@@ -200,72 +172,6 @@ def _fits(mapping: Mapping, words: BlockWords) -> bool:
     )
 
 
-def predicted_cycles(
-    mapping: Mapping, words: BlockWords, density: float, most: float = math.inf
-) -> tuple[float, str]:
-    """Cycles of the layer and the limiting unit, by the throughput of every unit.
-
-    Parameters
-    ----------
-    mapping
-        The mapping.
-    words : BlockWords
-        Sizes of its weight blocks.
-    density : float
-        Part of the iacts that is not zero.
-    most : float
-        Cycles from which on nobody asks any more: a lower bound is enough.
-    """
-    config = mapping.config
-    windows = mapping.rows * mapping.width
-    groups, passes = mapping.groups, mapping.passes
-    blocks = groups * passes
-    addresses = 0 if mapping.dense else mapping.cols / max(1, config.weight_addrs_per_word)
-    load = words.mean + addresses + 1
-    steps = mapping.rows * (mapping.width + mapping.segments - 1)
-    lookups = max(1.0, mapping.segment_words * density)
-    # Neighbouring windows share most of their values, so PEs of a column stay uneven for long.
-    spread = (density * (1 - density) / mapping.cols) ** 0.5 if mapping.segments > 1 else 0.0
-    sent = blocks * steps * mapping.spatial_cols
-    psums = (1 if mapping.in_pe else passes) * groups * windows * mapping.m0 / PSUM_LANES
-    post = windows * mapping.m0 * max(mapping.spatial_cols, mapping.output_cols) / PSUM_LANES
-    units = {
-        # Not all of it overlaps: parts as fitted, see `_FITTED`.
-        "PE": blocks
-        * (
-            windows * words.busiest * (_FITTED["compute"] * density + _FITTED["spread"] * spread)
-            + _FITTED["weights"] * load
-        )
-        + _FITTED["segment"] * sent
-        + _FITTED["psum"] * psums,
-        "iact NoC": sent * max(mapping.pixels * -(-mapping.c0 // WORD_BYTES), lookups),
-        "weight NoC": blocks * mapping.output_cols * load,
-        "psum NoC": psums,
-        "post": groups * post,
-    }
-    bound = mapping.rounds * max(units.values())
-    if bound >= most:
-        return bound, ""
-    dram = units["DRAM"] = _dram_words(mapping, blocks, load) * 64 / config.axi_data_bits
-    limit = max(units, key=lambda name: units[name])
-    cycles = mapping.rounds * (units[limit] + _FITTED["round"])
-    return cycles + _FITTED["tail"] * post + _FITTED["first"] * dram + _FITTED["layer"], limit
-
-
-def _dram_words(mapping: Mapping, blocks: int, load: float) -> float:
-    """64-bit words that one AXI master moves in a round."""
-    config, task = mapping.config, mapping.task
-    clusters = config.cluster_cols * config.rows_per_axi_master
-    iact_sources = 1 if mapping.horizontal is Spread.OUTPUTS else clusters
-    weight_sources = 1 if mapping.horizontal is Spread.SPACE else clusters
-    iacts = mapping.pe_rows * mapping.tile_words * mapping.loads * iact_sources
-    pixels = task.pooled(0, mapping.rows) * task.pooled(1, mapping.width) * mapping.spatial_cols
-    outputs = pixels * mapping.slot_outputs // task.word_psums
-    weights = blocks * mapping.output_cols * mapping.pe_rows * load * weight_sources
-    bits = config.weight_dense_word_bits if mapping.dense else config.weight_word_bits
-    return iacts + weights * bits / 64 + clusters * outputs
-
-
 def best_mapping(config: Config, task: ConvTask) -> tuple[Mapping, float, str]:
     """The mapping with the fewest predicted cycles.
 
@@ -280,7 +186,7 @@ def best_mapping(config: Config, task: ConvTask) -> tuple[Mapping, float, str]:
         No mapping fits: names the layer and the parameters to change, with what they need.
     """
     blocks = _Blocks(config, task)
-    density = task.density
+    density = task.input.density
     best: tuple[Mapping, float, str] | None = None
     # Inputs in parts only where nothing else fits: they are loaded again for every output group.
     for small in (False, True):
@@ -302,7 +208,7 @@ def best_mapping(config: Config, task: ConvTask) -> tuple[Mapping, float, str]:
                 cycles, limit = predicted_cycles(mapping, words, density)
                 if cycles >= most:
                     continue
-            cycles += _FITTED["phase"] * (len(phases(mapping)) - 1)
+            cycles += _PHASE * (len(phases(mapping)) - 1)
             if best is None or cycles < best[1]:
                 best = (mapping, cycles, limit)
         if best is not None:

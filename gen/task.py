@@ -95,11 +95,6 @@ class ConvTask:
         return self.input.planes // self.blocks
 
     @property
-    def density(self) -> float:
-        """Part of the input that is expected not to be zero: half behind a ReLU."""
-        return 1.0 if self.input.stored_zero else 0.5
-
-    @property
     def used_size(self) -> tuple[int, int]:
         """Rows and columns of the convolution that the pooling reads."""
         return (

@@ -28,6 +28,8 @@ class Feature:
         The model's zero point.
     address : int
         Byte address in DRAM.
+    density : float
+        Part of the stored values that is expected not to be zero.
     compressed : bool
         Every row is one RLC chunk in a slot of its worst-case size.
     """
@@ -39,6 +41,7 @@ class Feature:
     offset: int
     zero_point: int
     address: int = 0
+    density: float = 1.0
     compressed: bool = False
 
     @property

@@ -134,8 +134,8 @@ def workload(
     *,
     psum_bits: int,
     seed: int,
-) -> tuple[Graph, dict[str, Array]]:
-    """A graph of all layers, and an input for each.
+) -> tuple[Graph, dict[str, Array], dict[str, float]]:
+    """A graph of all layers, an input for each, and the part of each that is not zero.
 
     Parameters
     ----------
@@ -150,12 +150,13 @@ def workload(
 
     Returns
     -------
-    graph, inputs
+    graph, inputs, densities
     """
     rng = np.random.default_rng(seed)
     tensors: dict[str, Tensor] = {}
     nodes: list[Node] = []
     inputs: dict[str, Array] = {}
+    densities: dict[str, float] = {}
     for layer in layers:
         masked = layer.name in masks
         iacts, weights = masks.get(
@@ -197,6 +198,7 @@ def workload(
             node = Node(Op.CONV, layer.name, names, (made,), attrs)
         nodes.append(node)
         inputs[source] = np.asarray(stored, np.int8)
+        densities[source] = float(iacts.mean())
     graph = Graph(
         name=name,
         tensors=tensors,
@@ -204,4 +206,4 @@ def workload(
         inputs=tuple(inputs),
         outputs=tuple(node.outputs[0] for node in nodes),
     )
-    return graph, inputs
+    return graph, inputs, densities

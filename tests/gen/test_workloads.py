@@ -108,7 +108,9 @@ def test_workload_stays_within_psums(dense: bool) -> None:
         layer.name: (rng.random(layer.iact_shape) < 0.7, rng.random(layer.weight_shape) < 0.7)
         for layer in layers
     }
-    graph, inputs = workload("part", layers, {} if dense else masks, psum_bits=20, seed=5)
+    graph, inputs, densities = workload(
+        "part", layers, {} if dense else masks, psum_bits=20, seed=5
+    )
     values = golden.run(graph, inputs, "single")
     for layer in layers:
         source = inputs[f"{layer.name}/in"].astype(np.int64)
@@ -116,6 +118,7 @@ def test_workload_stays_within_psums(dense: bool) -> None:
         weights = graph.constant(f"{layer.name}/w").astype(np.int64)
         assert np.array_equal(stored != 0, masks[layer.name][0] | dense)
         assert np.array_equal(weights != 0, masks[layer.name][1] | dense)
+        assert densities[f"{layer.name}/in"] == np.mean(stored != 0)
         if layer.R == 1:
             psums = stored.reshape(-1, layer.C) @ weights.reshape(layer.M, -1).T
             assert np.abs(psums).max() < 1 << 19

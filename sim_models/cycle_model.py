@@ -1,0 +1,109 @@
+"""Cycles of a layer under a mapping, from the throughput of every unit and what cannot overlap."""
+
+import math
+from dataclasses import dataclass
+
+from rowmesh.gen.mapping import Mapping, Spread
+from rowmesh.rtl.config import IACT_PAIRS, PSUM_LANES, WORD_BYTES
+
+__all__ = ["BlockWords", "predicted_cycles"]
+
+#: Cycles in which a layer begins and ends: program, latencies, the last responses.
+_LAYER = 250.0
+#: Between two weight blocks of a PE.
+_BLOCK = 2.0
+#: Part of the off-chip bandwidth that short bursts leave.
+_DRAM = 0.88
+#: Waiting for each other of PEs whose windows have more and fewer non-zeros, in standard
+#: deviations of a window's work: those of a chain drain together, those of a row share iacts.
+_WAITING = 0.9
+
+
+@dataclass(frozen=True)
+class BlockWords:
+    """Weight words of the blocks of a layer: of the largest, the mean, and the busiest item's mean.
+
+    Parameters
+    ----------
+    largest : int
+    mean, busiest : float
+    """
+
+    largest: int
+    mean: float
+    busiest: float
+
+
+def predicted_cycles(
+    mapping: Mapping, words: BlockWords, density: float, most: float = math.inf
+) -> tuple[float, str]:
+    """Cycles of the layer and the limiting unit.
+
+    Parameters
+    ----------
+    mapping : Mapping
+    words : BlockWords
+        Sizes of its weight blocks.
+    density : float
+        Part of the iacts that is not zero.
+    most : float
+        Cycles from which on nobody asks any more: a lower bound is enough.
+    """
+    config, task = mapping.config, mapping.task
+    windows = mapping.rows * mapping.width
+    groups, passes = mapping.groups, mapping.passes
+    addresses = 0 if mapping.dense else -(-mapping.cols // max(1, config.weight_addrs_per_word))
+    load = words.mean + addresses + 1
+    # One item: a PE with its weight block.
+    steps = mapping.rows * (mapping.width + mapping.segments - 1)
+    filled = density * mapping.c0 * mapping.pixels  # non-zeros of a segment
+    beats = max(mapping.pixels * -(-mapping.c0 // WORD_BYTES), 1.0, filled / IACT_PAIRS)
+    window = max(density * words.busiest, density * mapping.cols, mapping.segments)
+    variance = density * (1 - density) / (density * mapping.cols) if density < 1 else 0.0
+    window *= 1 + _WAITING * variance**0.5
+    # A block that fills more than half of the SPad leaves no room for the whole next one.
+    exposed = min(load, max(0.0, 2 * words.mean - config.weight_data_depth))
+    pe = windows * window + _BLOCK + exposed * mapping.output_cols
+    psums = windows * mapping.m0 / PSUM_LANES
+    blocks = groups * passes
+    post = groups * psums * max(mapping.spatial_cols, mapping.output_cols)
+    units = {
+        "PE": blocks * pe,
+        "iact NoC": blocks * steps * mapping.spatial_cols * beats,
+        "weight NoC": blocks * mapping.output_cols * load,
+        "psum NoC": (groups if mapping.in_pe else blocks) * psums,
+        "post": post,
+        "program": _round_words(mapping),
+    }
+    rounds = mapping.rounds
+    if rounds * max(units.values()) >= most:
+        return rounds * max(units.values()), ""
+    iacts, weights, outputs = _dram_words(mapping, blocks, load)
+    rate = _DRAM * config.axi_data_bits / 64
+    alone = iacts / rate  # while nothing else can be done
+    units["DRAM"] = (weights + outputs + (iacts if mapping.bank_slots > 1 else 0)) / rate
+    limit = max(units, key=lambda name: units[name])
+    cycles = rounds * units[limit] + alone * (1 if mapping.bank_slots > 1 else rounds)
+    pixels = task.pooled(0, mapping.rows) * task.pooled(1, mapping.width)
+    tail = post / groups + pixels
+    # The check of the program reads every word once more.
+    return cycles + _LAYER + tail + rounds * units["program"], limit
+
+
+def _round_words(mapping: Mapping) -> float:
+    """Words of the program for a round, about."""
+    return 5.0 * mapping.pe_rows * mapping.loads + 2.0 * mapping.groups + 10.0
+
+
+def _dram_words(mapping: Mapping, blocks: int, load: float) -> tuple[float, float, float]:
+    """64-bit words that one AXI master moves in a round: iacts, weights, outputs."""
+    config, task = mapping.config, mapping.task
+    clusters = config.cluster_cols * config.rows_per_axi_master
+    iact_sources = 1 if mapping.horizontal is Spread.OUTPUTS else clusters
+    weight_sources = 1 if mapping.horizontal is Spread.SPACE else clusters
+    iacts = mapping.pe_rows * mapping.tile_words * mapping.loads * iact_sources
+    pixels = task.pooled(0, mapping.rows) * task.pooled(1, mapping.width) * mapping.spatial_cols
+    outputs = pixels * mapping.slot_outputs // task.word_psums
+    weights = blocks * mapping.output_cols * mapping.pe_rows * load * weight_sources
+    bits = config.weight_dense_word_bits if mapping.dense else config.weight_word_bits
+    return iacts, weights * bits / 64, clusters * outputs

@@ -1,0 +1,271 @@
+"""Cycles of the published workloads on the RTL, beside the published ones (`make bench`).
+
+Every case is a whole network in one program, with its zeros, compared with the golden model in
+every layer. Results go to ``bench.json``, a table to ``bench.md``, and a plot of predicted against
+measured cycles to ``bench.svg``; the exit status is 1 when a value differs.
+"""
+
+import dataclasses
+import json
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from rowmesh.gen.compiler import compile_graph
+from rowmesh.gen.files import write_in_one_step
+from rowmesh.gen.macs import effectual_macs, node_macs
+from rowmesh.gen.runtime import Runtime
+from rowmesh.gen.sparsity import Masks, alexnet_masks, mobilenet_masks
+from rowmesh.gen.workloads import Layer, alexnet, mobilenet, workload
+from rowmesh.rtl.config import load_config
+from rowmesh.sim_models import golden
+from rowmesh.verif.bench_report import markdown, plot
+from rowmesh.verif.fast.machine import FastMachine, build_library
+
+__all__ = ["Case", "Outcome", "main", "run_case"]
+
+#: Of the random values and masks.
+_SEED = 1
+#: Layers over this many cycles count for the accuracy of the cycle model.
+_LONG = 2000
+#: Cycles of the chip for one inference with 128 B/cycle off the chip, where published, else with
+#: any number: Chen et al., JETCAS 2019, table VI, and its section on the off-chip bandwidth.
+_PUBLISHED = {
+    ("mobilenet", "dense"): 156_000,
+    ("mobilenet", "sparse"): 178_900,
+    ("alexnet", "dense"): 1_959_000,
+    ("alexnet", "sparse"): 854_000,
+}
+_REAL_MASKS = "shared/published/mobilenet05_sparse_masks.npz"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is run.
+
+    Parameters
+    ----------
+    network, sparsity, config : str
+        ``mobilenet`` or ``alexnet``; ``dense`` or ``sparse``; a preset.
+    bytes_per_cycle : float
+        Off-chip, over all masters.
+    layers : str
+        Only the layers from this one on (their names begin with it); empty: all.
+    """
+
+    network: str
+    sparsity: str
+    config: str
+    bytes_per_cycle: float
+    layers: str = ""
+
+    @property
+    def name(self) -> str:
+        """As it is reported."""
+        return self.network + (f" from {self.layers}" if self.layers else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One entry of ``results``.
+
+    Parameters
+    ----------
+    network, sparsity, config, backend : str
+    bytes_per_cycle : float
+    cycles, macs_nominal, macs_effectual : int
+    pe_utilization : float
+        Effectual multiplications by cycles x multipliers.
+    published_cycles : int, optional
+        Only for whole networks on `eyeriss_v2` at 128 B/cycle.
+    model_cycles : float
+        Predicted.
+    mismatches : int
+    sim_hz, pe_sim_hz, sim_build_seconds, compile_seconds : float
+    masks : str
+        Where the zeros come from.
+    layers : list of dict
+        ``name, cycles, model_cycles, macs_nominal, macs_effectual, bytes_read, bytes_written,
+        mapping``.
+    """
+
+    network: str
+    sparsity: str
+    config: str
+    backend: str
+    bytes_per_cycle: float
+    cycles: int
+    macs_nominal: int
+    macs_effectual: int
+    pe_utilization: float
+    published_cycles: int | None
+    model_cycles: float
+    mismatches: int
+    sim_hz: float
+    pe_sim_hz: float
+    sim_build_seconds: float
+    compile_seconds: float
+    masks: str
+    layers: list[dict[str, Any]] = field(default_factory=list)
+
+    def worst(self) -> float:
+        """Largest relative error of the cycle model on a long layer."""
+        errors = [
+            abs(layer["model_cycles"] / layer["cycles"] - 1)
+            for layer in self.layers
+            if layer["cycles"] > _LONG
+        ]
+        return max(errors, default=0.0)
+
+
+#: All workloads; the narrower links only for MobileNet, whose runs are short.
+FULL = [
+    *(Case("mobilenet", s, "eyeriss_v2", b) for b in (128, 64, 16, 8) for s in ("sparse", "dense")),
+    Case("alexnet", "sparse", "eyeriss_v2", 128),
+    Case("alexnet", "dense", "eyeriss_v2", 128),
+    Case("mobilenet", "sparse", "demo", 32),
+]
+QUICK = [
+    Case("mobilenet", "sparse", "eyeriss_v2", 128, "L24"),
+    Case("mobilenet", "dense", "demo", 32, "L24"),
+]
+
+
+def run_case(case: Case, build_seconds: float) -> Outcome:
+    """Compile, simulate layer by layer, and compare every tensor."""
+    config = load_config(case.config)
+    layers = mobilenet() if case.network == "mobilenet" else alexnet()
+    masks: dict[str, Masks] = {}
+    origin = "dense"
+    if case.sparsity == "sparse":
+        masks, origin = _masks(case.network, layers)
+    first = next(i for i, layer in enumerate(layers) if layer.name.startswith(case.layers))
+    layers = layers[first:]
+    graph, inputs, densities = workload(
+        case.name, layers, masks, psum_bits=config.psum_bits, seed=_SEED
+    )
+    begin = time.monotonic()
+    compiled = compile_graph(graph, config, densities=densities)
+    compiled_at = time.monotonic()
+    machine = FastMachine(config, len(compiled.image), bytes_per_cycle=case.bytes_per_cycle)
+    try:
+        result = Runtime(compiled, machine, timeout=24 * 3600).run(inputs, per_layer=True)
+        simulated = machine.cycles
+    finally:
+        machine.close()
+    seconds = time.monotonic() - compiled_at
+    wanted = golden.run(graph, inputs, config.rounding)
+    outputs = [layer.outputs[0] for layer in compiled.layers]
+    cycles = result.cycles(0)
+    rows: list[dict[str, Any]] = []
+    for layer, node, measure in zip(compiled.layers, graph.nodes, result.images[0], strict=True):
+        rows.append(
+            {
+                "name": layer.name,
+                "cycles": measure.cycles,
+                "model_cycles": round(layer.predicted_cycles),
+                "macs_nominal": node_macs(graph, node),
+                "macs_effectual": int(effectual_macs(graph, layer, wanted)[0]),
+                "bytes_read": measure.bytes_read,
+                "bytes_written": measure.bytes_written,
+                "mapping": layer.mapping.describe(),
+            }
+        )
+    effectual = sum(row["macs_effectual"] for row in rows)
+    whole = not case.layers and case.config == "eyeriss_v2" and case.bytes_per_cycle == 128
+    return Outcome(
+        network=case.name,
+        sparsity=case.sparsity,
+        config=case.config,
+        backend="rtl",
+        bytes_per_cycle=case.bytes_per_cycle,
+        cycles=cycles,
+        macs_nominal=sum(row["macs_nominal"] for row in rows),
+        macs_effectual=effectual,
+        pe_utilization=round(effectual / (cycles * config.macs), 4),
+        published_cycles=_PUBLISHED[case.network, case.sparsity] if whole else None,
+        model_cycles=round(sum(layer.predicted_cycles for layer in compiled.layers)),
+        mismatches=sum(int((wanted[n] != result.values[n]).sum()) for n in outputs),
+        sim_hz=round(simulated / seconds, 1),
+        pe_sim_hz=round(simulated / seconds * config.pes),
+        sim_build_seconds=round(build_seconds, 1),
+        compile_seconds=round(compiled_at - begin, 1),
+        masks=origin,
+        layers=rows,
+    )
+
+
+def _masks(network: str, layers: tuple[Layer, ...]) -> tuple[dict[str, Masks], str]:
+    """Zeros of the sparse network, and where they come from."""
+    if network == "alexnet":
+        return alexnet_masks(layers, _SEED), "seeded, published totals"
+    real = Path(__file__).resolve().parents[2] / _REAL_MASKS
+    found = real if real.exists() else None
+    origin = "real for four layers, else seeded" if found else "seeded, published totals"
+    return mobilenet_masks(layers, _SEED, found), origin
+
+
+def main(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder.")] = Path("build/bench"),
+    quick: Annotated[bool, typer.Option(help="A few layers instead of whole networks.")] = False,
+    only: Annotated[str, typer.Option(help="Network, or network/sparsity/config/bytes.")] = "",
+    workers: Annotated[int, typer.Option(help="Processes.")] = 2,
+) -> None:
+    """Run the published workloads on the RTL and write what was measured."""
+    console = Console(highlight=False)
+    out.mkdir(parents=True, exist_ok=True)
+    cases = [case for case in (QUICK if quick else FULL) if _name(case).startswith(only)]
+    if not cases:
+        sys.exit(f"bench: no case begins with {only!r}")
+    builds = {}
+    for name in dict.fromkeys(case.config for case in cases):
+        begin = time.monotonic()
+        with console.status(f"building the simulation of {name}"):
+            build_library(load_config(name))
+        builds[name] = time.monotonic() - begin
+        console.print(f"simulation of {name}: built in {builds[name]:.0f} s (0: was there)")
+    outcomes: list[Outcome] = []
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        jobs = [pool.submit(run_case, case, builds[case.config]) for case in cases]
+        for number, (case, job) in enumerate(zip(cases, jobs, strict=True)):
+            done = job.result()
+            outcomes.append(done)
+            console.print(
+                f"[{number + 1}/{len(cases)}] {_name(case)}: {done.cycles} cycles, "
+                f"{done.mismatches} mismatches, model off by {done.worst():.1%} at most"
+            )
+    write_results(out, outcomes)
+    console.print(f"{out / 'bench.json'}: {len(outcomes)} results")
+    sys.exit(int(any(done.mismatches for done in outcomes)))
+
+
+def _name(case: Case) -> str:
+    return f"{case.network}/{case.sparsity}/{case.config}/{case.bytes_per_cycle:g}"
+
+
+def write_results(out: Path, outcomes: list[Outcome]) -> None:
+    """Write ``bench.json``, ``bench.md`` and ``bench.svg``."""
+    results = [dataclasses.asdict(done) for done in outcomes]
+    text = json.dumps({"results": results}, indent=1) + "\n"
+    for name, content in (
+        ("bench.json", text),
+        ("bench.md", markdown(results)),
+        ("bench.svg", plot(results)),
+    ):
+        write_in_one_step(out / name, partial(_write, content))
+
+
+def _write(content: str, path: Path) -> None:
+    path.write_text(content, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(main)
