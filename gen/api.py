@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,21 @@ from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.files import check_folder, write_in_one_step
 from rowmesh.gen.graph import Array, Graph
 from rowmesh.gen.network import Network, import_model, quantized_network
-from rowmesh.gen.runtime import Measure, Result, Runtime
-from rowmesh.gen.tables import codec_lines, operator_lines
+from rowmesh.gen.run_record import RunRecord, make_record
+from rowmesh.gen.runtime import Result, Runtime
+from rowmesh.gen.tables import activity_lines, codec_lines, operator_lines
 from rowmesh.rtl.config import Config, load_config
 
-__all__ = ["BACKENDS", "SIMULATORS", "CompiledNetwork", "Progress", "compile", "run", "run_graph"]
+__all__ = [
+    "BACKENDS",
+    "SIMULATORS",
+    "CompiledNetwork",
+    "GraphRun",
+    "Progress",
+    "compile",
+    "run",
+    "run_graph",
+]
 
 Progress = Callable[[str], None]
 #: What can run a network.
@@ -203,7 +213,23 @@ def run(
     network = _load(model, calibration)
     values = network.take(named(network.graph, inputs))
     results = run_graph(network.graph, _config(config), values, backend, progress)
-    return network.give(results, all_layers)
+    return network.give(results.values, all_layers)
+
+
+@dataclass(frozen=True)
+class GraphRun:
+    """What came of a run.
+
+    Parameters
+    ----------
+    values : dict of ndarray
+        Every tensor that exists.
+    record : RunRecord, optional
+        What the RTL was measured to do.
+    """
+
+    values: dict[str, Array]
+    record: RunRecord | None = None
 
 
 def run_graph(
@@ -213,8 +239,11 @@ def run_graph(
     backend: str,
     progress: Progress,
     sim: str = "verilator",
-) -> dict[str, Array]:
-    """Every tensor of an int8 graph on one of the `BACKENDS`, the RTL on one of the `SIMULATORS`.
+    model: str = "",
+) -> GraphRun:
+    """Run an int8 graph on one of the `BACKENDS`, the RTL on one of the `SIMULATORS`.
+
+    `model` is the name of the network in the record of the run.
 
     Raises
     ------
@@ -227,7 +256,7 @@ def run_graph(
     if backend == "golden":
         from rowmesh.sim_models import golden
 
-        return golden.run(graph, values, config.rounding)
+        return GraphRun(golden.run(graph, values, config.rounding))
     compiled = compile_graph(graph, config, progress)
     for text in compiled.unproved():
         progress(f"warning: {text}")
@@ -241,48 +270,50 @@ def run_graph(
             progress(line)
         cycles = sum(layer.predicted_cycles for layer in compiled.layers)
         progress(f"{cycles:.0f} cycles an image predicted")
-        return result.values
+        return GraphRun(result.values)
     if sim == "icarus":
         from rowmesh.verif.icarus_run import run_on_icarus
 
         progress("running on Icarus, about a thousand cycles a second")
         result = run_on_icarus(compiled, values)
-        for line in _report(compiled, result, result.images[0]):
-            progress(line)
-        progress(_mean_cycles(result))
-        return result.values
+        return _finished(model, sim, compiled, result, result, progress)
+    from rowmesh.sim_models.golden import single_runs
     from rowmesh.verif.fast.machine import FastMachine
 
     progress(f"building the simulation of {config.clusters} clusters, {config.pes} PEs")
     machine = FastMachine(config, len(compiled.image))
     try:
-        return _measured(compiled, Runtime(compiled, machine), values, progress)
+        runtime = Runtime(compiled, machine)
+        first = single_runs(graph, values)[0]
+        measured = runtime.run(first, per_layer=True, counters=1)
+        result = runtime.run(
+            values, image_done=lambda n, cycles: progress(f"image {n + 1}: {cycles} cycles")
+        )
+        return _finished(model, sim, compiled, measured, result, progress)
     finally:
         machine.close()
 
 
-def _measured(
-    compiled: Compiled, runtime: Runtime, values: Mapping[str, Array], progress: Progress
-) -> dict[str, Array]:
-    """Every tensor, with a table of what the layers of the first run took."""
-    from rowmesh.sim_models.golden import single_runs
+def _finished(
+    model: str,
+    sim: str,
+    compiled: Compiled,
+    measured: Result,
+    result: Result,
+    progress: Progress,
+) -> GraphRun:
+    """Say what ran where, how the tensors lay in DRAM and where the cycles went; make the record.
 
-    first = single_runs(compiled.graph, values)[0]
-    measured = runtime.run(first, per_layer=True)
-    for line in _report(compiled, measured, measured.images[0]):
-        progress(line)
-    result = runtime.run(
-        values, image_done=lambda n, cycles: progress(f"image {n + 1}: {cycles} cycles")
-    )
-    progress(_mean_cycles(result))
-    return result.values
-
-
-def _report(compiled: Compiled, result: Result, measures: Sequence[Measure]) -> list[str]:
-    """What ran where, and how the tensors lay in DRAM."""
-    return [*operator_lines(compiled, measures), *codec_lines(compiled, result.values)]
-
-
-def _mean_cycles(result: Result) -> str:
-    cycles = sum(result.cycles(n) for n in range(len(result.images)))
-    return f"{cycles / len(result.images):.0f} cycles an image measured"
+    `measured` has the first image layer by layer, `result` all images.
+    """
+    cycles = [result.cycles(n) for n in range(len(result.images))]
+    record = make_record(model, sim, compiled, measured, cycles)
+    for lines in (
+        operator_lines(compiled, measured.images[0]),
+        codec_lines(compiled, measured.values),
+        activity_lines(record),
+    ):
+        for line in lines:
+            progress(line)
+    progress(f"{sum(cycles) / len(cycles):.0f} cycles an image measured")
+    return GraphRun(result.values, record)

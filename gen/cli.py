@@ -52,6 +52,7 @@ _RUN_HELP = """Run a network on inputs: golden model, cycle model, or the RTL.
 
 Inputs are in the model's own type and layout, images (of a streaming model:
 steps) along the first axis; y.npz holds the outputs by the model's names.
+On the RTL, y.run.json says where the cycles went: see `rowmesh report`.
 Your own int8 .tflite in three lines:
 
 \b
@@ -168,12 +169,26 @@ def run(
 
 
 @app.command()
+def report(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Record that `run --backend rtl` wrote.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--output", metavar="HTML", help="Page to write.")],
+) -> None:
+    """Show where the cycles of a run went: one HTML page, layer by layer and PE by PE."""
+    from rowmesh.gen.report import make_report
+
+    make_report(run, out)
+    typer.echo(str(out))
+
+
+@app.command()
 def area(config: ConfigOption = "demo") -> None:
     """Synthesize and print the area by component."""
     checked = load_config(config)
-    from rowmesh.synth.area import report
+    from rowmesh.synth.area import report as report_area
 
-    report(checked)
+    report_area(checked)
 
 
 add_prune(app)

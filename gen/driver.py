@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.program import Program
 from rowmesh.rtl.config import WORD_BYTES, Config
-from rowmesh.rtl.control.counters import COUNTER_ENTRY_BITS
+from rowmesh.rtl.control.counters import COUNTER_ENTRIES, COUNTER_ENTRY_BITS
 from rowmesh.rtl.control.registers import HEADER_WORDS, MAGIC, VERSION, State, register_map
 from rowmesh.rtl.layouts import Fault
 
@@ -249,14 +249,13 @@ class Accelerator:
         """Activity counters of all PEs: [cluster row, cluster column, PE, entry].
 
         Entries are numbered as `Activity`; the last one counts multiplications. Call it while no
-        program runs.
+        program runs. The selection moves on by itself, in this order.
         """
         c = self.config
         entries = 1 << COUNTER_ENTRY_BITS
         result = np.zeros((c.cluster_rows, c.cluster_cols, c.pes_per_cluster, entries), np.int64)
-        select = self._map["COUNTER_SELECT"]
-        for row, col, pe, entry in np.ndindex(*result.shape):
-            where = {"row": row, "col": col, "pe": pe, "entry": entry}
-            self._write("COUNTER_SELECT", select.compose(where))
-            result[row, col, pe, entry] = self._read("COUNTER_VALUE")
+        self._write("COUNTER_SELECT", 0)
+        for pe in np.ndindex(*result.shape[:-1]):
+            for entry in COUNTER_ENTRIES:
+                result[*pe, entry] = self._read("COUNTER_VALUE")
         return result

@@ -11,6 +11,7 @@ from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.files import check_folder, write_in_one_step
 from rowmesh.gen.graph import Array
 from rowmesh.gen.network import Network, import_model, quantized_network
+from rowmesh.gen.run_record import save_record
 from rowmesh.rtl.config import Config
 
 __all__ = ["Network", "compile_model", "load_graph", "read_arrays", "run_model", "write_arrays"]
@@ -132,7 +133,8 @@ def run_model(
     ----------
     model, inputs, out : Path
         Network; ``.npy`` or ``.npz`` with images along the first axis; ``.npz`` for the outputs,
-        which is written only when all succeeded.
+        which is written only when all succeeded, on `rtl` with a record of the run beside it
+        (``.run.json``).
     config : Config
         The machine (and the rounding of the golden model).
     backend : str
@@ -152,9 +154,14 @@ def run_model(
     RowmeshError
         Whatever is wrong with the network, the files or the run.
     """
-    check_folder(out)
+    record = out.with_suffix(".run.json")
+    for path in (out, record):
+        check_folder(path)
     network = load_graph(model, calibration)
     values = network.take(read_arrays(inputs, network.graph.inputs))
-    results = run_graph(network.graph, config, values, backend, progress, sim)
-    write_arrays(out, network.give(results, all_layers))
+    made = run_graph(network.graph, config, values, backend, progress, sim, model.name)
+    write_arrays(out, network.give(made.values, all_layers))
+    if made.record is not None:
+        save_record(made.record, record)
+        progress(f"{record}: for `rowmesh report`")
     progress(f"{out}: {len(next(iter(values.values())))} images, backend {backend}")

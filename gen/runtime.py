@@ -86,7 +86,7 @@ class Runtime:
         inputs: Mapping[str, Array],
         *,
         per_layer: bool = False,
-        counters: bool = False,
+        counters: int = 0,
         image_done: Callable[[int, int], None] = lambda index, cycles: None,
     ) -> Result:
         """Run inputs through the network, image by image.
@@ -98,8 +98,8 @@ class Runtime:
             axis. To a network with states they are consecutive steps from its initial states.
         per_layer : bool
             Pause behind every layer: a `Measure` for each.
-        counters : bool
-            Read the activity counters too, which takes time.
+        counters : int
+            Images, from the first on, whose activity counters are read too, which takes time.
         image_done : callable
             Gets the number of an image and its cycles when its last program has ended.
 
@@ -128,7 +128,8 @@ class Runtime:
                 else:
                     made: dict[str, list[Array]] = {}
                     for index, seen in enumerate(measures):
-                        seen += self._device(step, values, index, made, per_layer, counters)
+                        counted = first + index < counters
+                        seen += self._device(step, values, index, made, per_layer, counted)
                         if number == last:
                             image_done(first + index, sum(measure.cycles for measure in seen))
                     values.update({name: np.stack(arrays) for name, arrays in made.items()})

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from rowmesh.gen.codec import expected_part
 from rowmesh.gen.compiled import Compiled
 from rowmesh.gen.graph import Array
+from rowmesh.gen.run_record import SHARES, RunRecord
 from rowmesh.gen.runtime import Measure
 
-__all__ = ["codec_lines", "operator_lines", "operator_rows"]
+__all__ = ["activity_lines", "codec_lines", "operator_lines", "operator_rows"]
 
 HEADER = ("operator", "kind", "runs on", "cycles predicted", "measured", "note")
 _CODEC_HEADER = ("in DRAM", "form", "raw bytes", "bytes", "saved")
@@ -63,6 +64,15 @@ def codec_lines(compiled: Compiled, values: Mapping[str, Array] | None = None) -
         about = "" if exact else "about "
         rows.append((name, form, str(raw), f"{about}{stored}", _saved(raw, stored)))
     rows.append(("together", "", str(total[0]), str(total[1]), _saved(*total)))
+    return _columns(rows)
+
+
+def activity_lines(record: RunRecord) -> list[str]:
+    """What the cycles of all PEs were spent on, and multiplications: one line a layer."""
+    rows: list[tuple[str, ...]] = [("PE cycles of", "cycles", *SHARES, "multiplications")]
+    for layer in record.layers:
+        parts = (f"{part:.1%}" for part in layer.shares().values())
+        rows.append((layer.name, str(layer.cycles), *parts, str(layer.multiplications)))
     return _columns(rows)
 
 

@@ -9,9 +9,10 @@ from cocotb.triggers import FallingEdge, ReadOnly, RisingEdge
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiResp
 
 from rowmesh.rtl.config import Config
-from rowmesh.rtl.control.counters import counter_settle
+from rowmesh.rtl.control.counters import COUNTER_ENTRIES, counter_settle
 from rowmesh.rtl.control.csr import Csr
 from rowmesh.rtl.control.registers import Access, RegisterMap, register_map
+from rowmesh.rtl.layouts import Activity
 from rowmesh.verif.simulator import bench_config
 from rowmesh.verif.stream import reset, start_clock, unpack
 
@@ -33,6 +34,7 @@ class Host:
     def __init__(self, dut: Any, config: Config, stall: float) -> None:
         self.dut = dut
         self.csr: Any = Csr(config)
+        self.config = config
         self.map: RegisterMap = register_map(config)
         self.master = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "bus_"), dut.clk, dut.rst)
         write, read = self.master.write_if, self.master.read_if
@@ -96,7 +98,25 @@ class Host:
         answer = await self.master.read(offset, 4)
         known = any(register.offset == offset for register in self.map.registers)
         assert answer.resp == (AxiResp.OKAY if known else AxiResp.SLVERR), hex(offset)
+        if offset & ~3 == self.map["COUNTER_VALUE"].offset:
+            self.next_counter()
         return int.from_bytes(answer.data, "little")
+
+    def next_counter(self) -> None:
+        """Move the model's selection on, as a read of COUNTER_VALUE does."""
+        select = self.map["COUNTER_SELECT"]
+        c = self.config
+        count = {"row": c.cluster_rows, "col": c.cluster_cols, "pe": c.pes_per_cluster, "entry": 8}
+        word = self.words[select.offset]
+        at = {name: select.extract(name, word) for name in count}
+        for name in reversed(count):
+            at[name] += 1
+            if name == "entry" and at[name] == len(Activity):
+                at[name] += 1  # entry 6 has no meaning
+            if at[name] < count[name]:
+                break
+            at[name] = 0
+        self.words[select.offset] = select.compose(at)
 
     def expected(self, offset: int) -> int:
         """What a read gives."""
@@ -228,12 +248,22 @@ async def counter_reads_wait(dut: Any, latency_share: float) -> None:
             dut.status.value = (old * 0x9E3779B1 + 5 & 0xFFFF_FFFF) << shape["counter_value"].offset
 
     cocotb.start_soon(array())
-    for _ in range(15):
-        await host.write(select.offset, random.randbytes(4), 0)
-        for _ in range(random.choice([0, 0, 3, 40])):
+    for case in range(60):
+        # Many reads in a row, over the ends of PEs, columns and rows; now and then another write.
+        if case % 20 == 0:
+            await host.write(select.offset, bytes(4), 0)
+        elif random.random() < 0.1:
+            await host.write(select.offset, random.randbytes(4), 0)
+        for _ in range(random.choice([0, 0, 0, 3, 40])):
             await RisingEdge(dut.clk)
         chosen = host.words[select.offset] & used
         assert await host.read(value.offset) == (chosen * 0x9E3779B1 + 5) & 0xFFFF_FFFF
+    total = len(COUNTER_ENTRIES) * config.pes
+    await host.write(select.offset, bytes(4), 0)
+    for _ in range(total if config.pes < 10 else 0):
+        await host.read(value.offset)
+    assert host.words[select.offset] & used == 0, "behind the last counter comes the first"
+    assert await host.read(select.offset) == 0
 
 
 @cocotb.test(timeout_time=2, timeout_unit="ms")

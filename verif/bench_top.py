@@ -14,6 +14,7 @@ from rowmesh.verif.top_harness import Board
 from rowmesh.verif.top_work import (
     PATTERNS,
     check_counters,
+    check_readout,
     check_values,
     random_work,
     sparse_image,
@@ -43,10 +44,11 @@ async def run(
     await board.start()
 
     def host() -> None:
-        result = Runtime(noisy, board).run(inputs, per_layer=per_layer, counters=per_layer)
+        result = Runtime(noisy, board).run(inputs, per_layer=per_layer, counters=int(per_layer))
         check_values(compiled, result, inputs)
         if per_layer:
             check_counters(compiled, result, inputs)
+            check_readout(board, compiled.config)
 
     await board.drive(host)
     assert all(at + size <= compiled.write_limit for at, size in board.dram.written)

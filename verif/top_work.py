@@ -7,11 +7,14 @@ import numpy as np
 
 from rowmesh.gen.compiled import Compiled
 from rowmesh.gen.compiler import compile_graph
+from rowmesh.gen.driver import Accelerator, Bus
 from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.graph import Array, ConvAttrs, Graph, Node, Op, Quant, Tensor
 from rowmesh.gen.macs import effectual_macs
 from rowmesh.gen.runtime import Result
 from rowmesh.rtl.config import Config
+from rowmesh.rtl.control.counters import COUNTER_ENTRIES
+from rowmesh.rtl.control.registers import register_map
 from rowmesh.rtl.layouts import Activity
 from rowmesh.sim_models import golden
 from rowmesh.verif.random_networks import random_input, random_network
@@ -19,6 +22,7 @@ from rowmesh.verif.random_networks import random_input, random_network
 __all__ = [
     "PATTERNS",
     "check_counters",
+    "check_readout",
     "check_values",
     "random_work",
     "sparse_image",
@@ -131,3 +135,18 @@ def check_counters(compiled: Compiled, result: Result, inputs: Mapping[str, Arra
         assert (activities == measure.cycles).all(), f"{layer.name}: {measure.cycles} cycles"
         macs = effectual_macs(compiled.graph, layer, expected)[0]
         assert measure.counters[..., -1].sum() == macs, layer.name
+
+
+def check_readout(bus: Bus, config: Config) -> None:
+    """Counters read one behind the other are what each of them alone gives after a long wait."""
+    registers = register_map(config)
+    select, value = registers["COUNTER_SELECT"], registers["COUNTER_VALUE"]
+    found = Accelerator(bus, config).counters()
+    for row, col, pe, entry in np.ndindex(*found.shape):
+        if entry in COUNTER_ENTRIES:
+            where = select.compose({"row": row, "col": col, "pe": pe, "entry": entry})
+            bus.write_register(select.offset, where)
+            for _ in range(8):
+                bus.read_register(registers["MAGIC"].offset)
+            alone = bus.read_register(value.offset)
+            assert found[row, col, pe, entry] == alone, (row, col, pe, entry)

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from rowmesh.rtl.axi.signatures import axi_lite_signature
 from rowmesh.rtl.config import Config
-from rowmesh.rtl.control.counters import counter_settle
+from rowmesh.rtl.control.counters import counter_select, counter_settle, next_counter
 from rowmesh.rtl.control.registers import ADDR_BITS, Access, Field, Register, register_map
 
 __all__ = ["Csr"]
@@ -46,8 +46,9 @@ class Csr(wiring.Component):
     -----
     One access of each kind at a time: address and data of a write are taken in any order, its
     response comes 2 cycles after the later one; a read's data comes 2 cycles after its address. A
-    read of COUNTER_VALUE waits until `counter_settle` cycles have passed since the last write to
-    COUNTER_SELECT. All outputs but `irq` come from registers; ready depends on registers only.
+    read of COUNTER_VALUE waits until `counter_settle` cycles have passed since COUNTER_SELECT last
+    changed, and then moves it on (`next_counter`). All outputs but `irq` come from registers; ready
+    depends on registers only.
     """
 
     def __init__(self, config: Config) -> None:
@@ -161,15 +162,24 @@ class Csr(wiring.Component):
         settle = counter_settle(self.config)
         unsettled = Signal(range(settle + 1))
         value_at = self.map["COUNTER_VALUE"].offset >> 2
-        with m.If(selects):
+        moves = Signal()
+        with m.If(selects | moves):
             m.d.sync += unsettled.eq(settle)
         with m.Elif(unsettled != 0):
             m.d.sync += unsettled.eq(unsettled - 1)
-        waits = (address[2:] == value_at) & ((unsettled != 0) | selects)
+        counter = address[2:] == value_at
+        waits = counter & ((unsettled != 0) | selects)
         m.d.comb += [
             bus.arready.eq(~have_address),
             answers.eq(have_address & ~bus.rvalid & ~waits),
+            moves.eq(answers & counter),
         ]
+        with m.If(moves):
+            control: Any = self.control
+            names = [str(name) for name, _ in counter_select(self.config)]
+            selected = {name: control[f"counter_select_{name}"] for name in names}
+            for name, value in next_counter(self.config, selected).items():
+                m.d.sync += selected[name].eq(value)
         with m.If(bus.arvalid & bus.arready):
             m.d.sync += [have_address.eq(1), address.eq(bus.araddr)]
         word = Signal(32)

@@ -33,7 +33,7 @@ __all__ = [
 #: "RWMH" as the bytes lie in memory.
 MAGIC = int.from_bytes(b"RWMH", "little")
 #: Version of the register map: changes when a driver must change.
-VERSION = 1
+VERSION = 2
 #: "RWMP": first word of a program.
 PROGRAM_MAGIC = int.from_bytes(b"RWMP", "little")
 #: Version of the program format.
@@ -282,7 +282,7 @@ def register_map(config: Config) -> RegisterMap:
             "COUNTER_VALUE",
             Access.RO,
             (Field("value", 32, 0, "The selected counter; the read waits until it is there."),),
-            "",
+            "Reading moves COUNTER_SELECT on: next entry, PE, column, row, at the end the first.",
         ),
         ("BEATS_READ", Access.RO, (Field("beats", 32, 0, "AXI beats read in the run."),), ""),
         ("BEATS_WRITTEN", Access.RO, (Field("beats", 32, 0, "AXI beats written."),), ""),

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from rowmesh.gen import flow
 from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.flow import compile_model, load_graph, read_arrays, run_model, write_arrays
+from rowmesh.gen.run_record import load_record
 from rowmesh.rtl.config import load_config
 from rowmesh.sim_models import golden
 
@@ -222,6 +223,7 @@ def test_a_failed_run_keeps_the_old_result(
         run()
     assert (files / "y.npz").read_bytes() == old
     assert not list(files.glob("*.part"))
+    assert not list(files.glob("*.run.json"))
 
 
 def test_icarus_equals_golden(files: Path, run: Run) -> None:
@@ -233,6 +235,10 @@ def test_icarus_equals_golden(files: Path, run: Run) -> None:
     for name, array in found.items():
         np.testing.assert_array_equal(array, expected[name])
     assert any(line.endswith("cycles an image measured") for line in lines)
+    record = load_record(files / "y.run.json")
+    assert (record.model, record.simulator) == ("m.onnx", "icarus")
+    assert [layer.name for layer in record.layers] == ["conv", "fc"]
+    assert record.cycles == record.image_cycles[0]
 
 
 def test_unknown_simulator(run: Run) -> None:
