@@ -9,11 +9,16 @@ from rowmesh.rtl.config import IACT_PAIRS, PSUM_LANES, WORD_BYTES
 __all__ = ["BlockWords", "predicted_cycles"]
 
 #: Cycles in which a layer begins and ends: program, latencies, the last responses.
-_LAYER = 250.0
+_LAYER = 200.0
 #: Between two weight blocks of a PE.
 _BLOCK = 2.0
-#: Part of the off-chip bandwidth that short bursts leave.
-_DRAM = 0.88
+#: Part of the off-chip bandwidth that is reached.
+_DRAM = 0.95
+#: Part of the loading of a tile, where a bank holds only one, that nothing hides.
+_ALONE = 0.75
+#: Units that are busy nearly all of the time hold each other up: exponent of the norm of their
+#: times, which would be the longest of them alone with an infinite one.
+_NORM = 12
 #: Waiting for each other of PEs whose windows have more and fewer non-zeros, in standard
 #: deviations of a window's work: those of a chain drain together, those of a row share iacts.
 _WAITING = 0.9
@@ -63,7 +68,9 @@ def predicted_cycles(
     window *= 1 + _WAITING * variance**0.5
     # A block that fills more than half of the SPad leaves no room for the whole next one.
     exposed = min(load, max(0.0, 2 * words.mean - config.weight_data_depth))
-    pe = windows * window + _BLOCK + exposed * mapping.output_cols
+    # Nor do psums of more than half of theirs: the next window waits until they have left.
+    leaving = mapping.m0 / PSUM_LANES + 1 if mapping.m0 > config.psum_depth // 2 else 0.0
+    pe = windows * (window + leaving) - leaving + max(exposed, leaving) + _BLOCK
     psums = windows * mapping.m0 / PSUM_LANES
     blocks = groups * passes
     post = groups * psums * max(mapping.spatial_cols, mapping.output_cols)
@@ -83,7 +90,9 @@ def predicted_cycles(
     alone = iacts / rate  # while nothing else can be done
     units["DRAM"] = (weights + outputs + (iacts if mapping.bank_slots > 1 else 0)) / rate
     limit = max(units, key=lambda name: units[name])
-    cycles = rounds * units[limit] + alone * (1 if mapping.bank_slots > 1 else rounds)
+    most = units[limit]
+    busy = most * sum((time / most) ** _NORM for time in units.values()) ** (1 / _NORM)
+    cycles = rounds * busy + alone * (1 if mapping.bank_slots > 1 else _ALONE * rounds)
     pixels = task.pooled(0, mapping.rows) * task.pooled(1, mapping.width)
     tail = post / groups + pixels
     # The check of the program reads every word once more.
@@ -92,7 +101,7 @@ def predicted_cycles(
 
 def _round_words(mapping: Mapping) -> float:
     """Words of the program for a round, about."""
-    return 5.0 * mapping.pe_rows * mapping.loads + 2.0 * mapping.groups + 10.0
+    return 2.0 * mapping.pe_rows * mapping.loads + mapping.groups + 4.0
 
 
 def _dram_words(mapping: Mapping, blocks: int, load: float) -> tuple[float, float, float]:
@@ -101,7 +110,9 @@ def _dram_words(mapping: Mapping, blocks: int, load: float) -> tuple[float, floa
     clusters = config.cluster_cols * config.rows_per_axi_master
     iact_sources = 1 if mapping.horizontal is Spread.OUTPUTS else clusters
     weight_sources = 1 if mapping.horizontal is Spread.SPACE else clusters
-    iacts = mapping.pe_rows * mapping.tile_words * mapping.loads * iact_sources
+    # A row begins and ends within a beat.
+    edges = 1 + (config.axi_data_bits // 64 - 1) / mapping.input_width(mapping.width)
+    iacts = edges * mapping.pe_rows * mapping.tile_words * mapping.loads * iact_sources
     pixels = task.pooled(0, mapping.rows) * task.pooled(1, mapping.width) * mapping.spatial_cols
     outputs = pixels * mapping.slot_outputs // task.word_psums
     weights = blocks * mapping.output_cols * mapping.pe_rows * load * weight_sources
