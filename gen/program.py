@@ -6,14 +6,15 @@ number of instructions; CRC-32 (zlib) of the instructions, number of all words; 
 
 import struct
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rowmesh.gen.errors import RowmeshError
-from rowmesh.gen.rectangles import Box, Grid
+from rowmesh.gen.plan import Masks, Write, masks_for, plan, runs
+from rowmesh.gen.rectangles import Box, Grid, Place
 from rowmesh.rtl.config import Config
 from rowmesh.rtl.control.config_node import unit_counts
 from rowmesh.rtl.control.registers import HEADER_WORDS, PROGRAM_MAGIC, PROGRAM_VERSION
@@ -21,8 +22,9 @@ from rowmesh.rtl.layouts import CONFIG_BITS, Layouts, Opcode, Unit, descriptor_w
 
 __all__ = ["Instance", "Program", "ProgramError"]
 
-#: Cluster row, cluster column, number of the unit in the cluster.
-Instance = tuple[int, int, int]
+Instance = Place
+#: Of an axis of a box, what sets its mask.
+_MASKS = Opcode.ROWS, Opcode.COLS, Opcode.UNITS
 _HEADER = struct.Struct("<IIIIIIQ")
 _WORD_BYTES = 8
 
@@ -47,7 +49,8 @@ class Program:
         self.config = config
         self._layouts = Layouts(config)
         self._words: list[int] = []
-        self._masks: dict[Opcode, int] = {}
+        self._masks: Masks = (None, None, None)
+        self._steps: tuple[int, int] | None = None
         self._grids: dict[Unit, Grid] = {}
         self._shadows: dict[Unit, NDArray[np.int64]] = {}
         for unit, count in unit_counts(config).items():
@@ -64,11 +67,9 @@ class Program:
 
     # -- instructions --------------------------------------------------------------------------
 
-    def _emit(
-        self, opcode: Opcode, data: int = 0, unit: int = 0, index: int = 0, go: bool = False
-    ) -> None:
+    def _emit(self, opcode: Opcode, data: int = 0, **fields: int) -> None:
         layout: Any = self._layouts.instruction
-        fields = {"data": data, "go": int(go), "index": index, "unit": unit, "opcode": int(opcode)}
+        fields |= {"data": data, "opcode": int(opcode)}
         self._words.append(sum(value << layout[name].offset for name, value in fields.items()))
 
     def wait(self) -> None:
@@ -131,14 +132,70 @@ class Program:
                 packed[id(values)] = tuple(descriptor_words(layout, values))
             wanted[bit] = packed[id(values)]
             held[bit] = shadow[place].tolist()
-        for box, index, value, go in _plan(grid, wanted, held):
-            for opcode, mask in zip((Opcode.ROWS, Opcode.COLS, Opcode.UNITS), box, strict=True):
-                if self._masks.get(opcode) != mask:
-                    self._masks[opcode] = mask
-                    self._emit(opcode, mask)
-            self._emit(Opcode.WRITE, value, int(unit), index, go)
+        for writes in plan(grid, wanted, held):
+            for box, chosen in runs(writes, self._masks):
+                self._write_box(unit, box, chosen)
         for place, values in descriptors.items():
             shadow[place] = packed[id(values)]
+
+    def _write_box(self, unit: Unit, box: Box, writes: Sequence[Write]) -> None:
+        """Writes to one box, or to its instances one by one where that takes no more words."""
+        masks = masks_for(box, self._masks)
+        changed = [
+            (opcode, new)
+            for opcode, new, old in zip(_MASKS, masks, self._masks, strict=True)
+            if new is not None and new != old
+        ]
+        # Of a plain value nothing depends on the steps; those that are set come first.
+        writes = sorted(writes, key=lambda w: (w.ramp.steps not in ((0, 0), self._steps), w.ramp))
+        steps = {write.ramp.steps for write in writes} - {(0, 0), self._steps}
+        singles = sum(write.need.bit_count() for write in writes)
+        if singles <= len(writes) + len(changed) + len(steps):
+            for write in writes:
+                self._write_singles(unit, write)
+            return
+        for opcode, mask in changed:
+            self._emit(opcode, mask)
+        self._masks = masks
+        number = box[2].bit_length() - 1 if box[2].bit_count() == 1 else None
+        for write in writes:
+            self._write_masked(unit, write, number)
+
+    def _write_masked(self, unit: Unit, write: Write, number: int | None) -> None:
+        ramp = write.ramp
+        fields = {"unit": int(unit), "index": write.word, "go": int(write.go)}
+        if ramp.steps == (0, 0):
+            opcode = Opcode.WRITE if number is None else Opcode.WRITE_NUMBER
+        else:
+            opcode = Opcode.RAMP if number is None else Opcode.RAMP_NUMBER
+            if ramp.steps != self._steps:
+                self._step(*ramp.steps)
+        self._emit(opcode, ramp.base, number=number or 0, **fields)
+
+    def _write_singles(self, unit: Unit, write: Write) -> None:
+        for place in self._grids[unit].places(write.need):
+            row, col, number = place
+            self._emit(
+                Opcode.ONE,
+                write.ramp.at(place),
+                unit=unit,
+                index=write.word,
+                go=write.go,
+                row=row,
+                col=col,
+                number=number,
+            )
+
+    def _step(self, row_step: int, col_step: int) -> None:
+        layout: Any = self._layouts.steps
+        fields = {"row_step": row_step, "col_step": col_step, "opcode": int(Opcode.STEP)}
+        self._words.append(
+            sum(
+                (value & (1 << layout[name].width) - 1) << layout[name].offset
+                for name, value in fields.items()
+            )
+        )
+        self._steps = row_step, col_step
 
     # -- binary --------------------------------------------------------------------------------
 
@@ -191,67 +248,3 @@ class Program:
         if zlib.crc32(body) != crc:
             raise ProgramError(f"program CRC is 0x{zlib.crc32(body):08x}, not 0x{crc:08x}")
         return struct.unpack(f"<{count}Q", body)
-
-
-#: Box of instances, index of the word, its value, whether it is the last.
-_Write = tuple[Box, int, int, bool]
-
-
-def _plan(
-    grid: Grid, wanted: Mapping[int, tuple[int, ...]], held: Mapping[int, list[int]]
-) -> list[_Write]:
-    """Writes that bring `held` to `wanted` and start every instance once.
-
-    Every instance has its last word written, with go, by exactly one box; the other words come
-    before. The last word is the one that makes the fewest writes.
-    """
-    words = len(next(iter(wanted.values())))
-    groups: list[dict[int, int]] = []  # of every word: value to instances
-    needed: list[int] = []  # instances that do not hold it
-    for index in range(words):
-        by_value: dict[int, int] = {}
-        need = 0
-        for bit, descriptor in wanted.items():
-            by_value[descriptor[index]] = by_value.get(descriptor[index], 0) | bit
-            if held[bit][index] != descriptor[index]:
-                need |= bit
-        groups.append(by_value)
-        needed.append(need)
-    paints = [_paint(grid, groups[i], needed[i]) for i in range(words)]
-    lasts = [
-        [(box, value) for value, bits in groups[i].items() for box in grid.split(bits)]
-        for i in range(words)
-    ]
-    last = min(range(words), key=lambda i: (len(lasts[i]) - len(paints[i]), -len(paints[i])))
-    writes = [
-        (level, box, index, value)
-        for index in range(words)
-        if index != last
-        for level, box, value in paints[index]
-    ]
-    # Boxes of one word may overlap only at rising levels; otherwise equal masks come together.
-    writes.sort()
-    result: list[_Write] = [(box, index, value, False) for _, box, index, value in writes]
-    return result + [(box, last, value, True) for box, value in sorted(lasts[last])]
-
-
-def _paint(grid: Grid, groups: Mapping[int, int], needed: int) -> list[tuple[int, Box, int]]:
-    """Writes of one word: (level, box, value), in an order in which the last one wins.
-
-    A box may cover instances that another value will be written to later, so one wide write
-    and some exceptions replace many narrow ones.
-    """
-    values = [value for value, bits in groups.items() if bits & needed]
-    values.sort(key=lambda value: -(groups[value] & needed).bit_count())
-    plain = [
-        (0, box, value)
-        for value in values
-        for box in grid.cover(groups[value] & needed, groups[value])
-    ]
-    later = needed
-    layered: list[tuple[int, Box, int]] = []
-    for level, value in enumerate(values):
-        later &= ~groups[value]
-        boxes = grid.cover(groups[value] & needed, groups[value] | later)
-        layered += [(level, box, value) for box in boxes]
-    return layered if len(layered) < len(plain) else plain

@@ -3,10 +3,12 @@
 from functools import lru_cache
 from itertools import permutations
 
-__all__ = ["Box", "Grid"]
+__all__ = ["Box", "Grid", "Place"]
 
 #: Masks of cluster rows, cluster columns and instances.
 Box = tuple[int, int, int]
+#: Cluster row, cluster column, number of the unit in the cluster.
+Place = tuple[int, int, int]
 
 
 class Grid:
@@ -30,8 +32,9 @@ class Grid:
                         slabs[at] |= bit
         self.cover = lru_cache(maxsize=4096)(self._cover)
         self.split = lru_cache(maxsize=4096)(self._split)
+        self.inside = lru_cache(maxsize=4096)(self._inside)
 
-    def bit(self, place: tuple[int, int, int], name: str) -> int:
+    def bit(self, place: Place, name: str) -> int:
         """The set of one instance.
 
         Raises
@@ -43,6 +46,20 @@ class Grid:
             raise ValueError(f"{name} {place}: there are {self.shape}")
         rows, cols, count = self.shape
         return 1 << (place[0] * cols + place[1]) * count + place[2]
+
+    def place(self, bit: int) -> Place:
+        """Where the instance of a set of one is."""
+        _, cols, count = self.shape
+        cluster, number = divmod(bit.bit_length() - 1, count)
+        return *divmod(cluster, cols), number
+
+    def places(self, bits: int) -> list[Place]:
+        """Where the instances of a set are, in ascending order."""
+        result = []
+        while bits:
+            result.append(self.place(bits & -bits))
+            bits &= bits - 1
+        return result
 
     def _inside(self, box: Box) -> int:
         """The set of instances of a box."""
@@ -64,7 +81,7 @@ class Grid:
             # What the box has on the other axes, at any coordinate of this one.
             others = list(box)
             others[axis] = (1 << self.shape[axis]) - 1
-            line = self._inside((others[0], others[1], others[2]))
+            line = self.inside((others[0], others[1], others[2]))
             for at, slab in enumerate(self._slabs[axis]):
                 if not line & slab & ~allowed:
                     box[axis] |= 1 << at
@@ -83,9 +100,9 @@ class Grid:
         while need:
             seed = need & -need
             grown = [self._grow(seed, allowed, order) for order in permutations(range(3))]
-            box = max(grown, key=lambda box: (self._inside(box) & need).bit_count())
+            box = max(grown, key=lambda box: (self.inside(box) & need).bit_count())
             boxes.append(box)
-            need &= ~self._inside(box)
+            need &= ~self.inside(box)
             if disjoint:
                 allowed = need
         return boxes

@@ -22,6 +22,7 @@ __all__ = [
     "Layouts",
     "Opcode",
     "Source",
+    "Stepping",
     "Unit",
     "descriptor_values",
     "descriptor_words",
@@ -31,6 +32,8 @@ __all__ = [
 ADDRESS_BITS = 32
 WORD_BITS = 8 * WORD_BYTES
 CONFIG_BITS = 32
+#: Steps of a ramp over the mesh, with a sign.
+STEP_BITS = 24
 #: Steps between rows and planes in DRAM, in bytes, with a sign.
 DRAM_STEP_BITS = 28
 #: (pairs, count bits, value bits) of an RLC word of a tensor in DRAM: `docs/architecture.md`.
@@ -109,7 +112,7 @@ class Source(enum.IntEnum):
 
 
 class Opcode(enum.IntEnum):
-    """Operations of a program: 64-bit words, see `Layouts.instruction`."""
+    """Operations of a program: 64-bit words, see `Layouts.instruction` and `Layouts.steps`."""
 
     END = 0
     ROWS = 1  # data: mask of cluster rows that the next WRITEs reach
@@ -118,6 +121,18 @@ class Opcode(enum.IntEnum):
     WRITE = 4  # one 32-bit word of a descriptor of `unit`; `go` on its last word
     WAIT = 5  # until every output writer has all its responses
     LAYER = 6  # data: number of the layer, for faults, counters and single stepping
+    ONE = 7  # WRITE to the one instance `row`, `col`, `number`, whatever the masks are
+    WRITE_NUMBER = 8  # WRITE to instance `number`, of clusters as the masks say
+    STEP = 9  # what ramps add for every cluster row and every cluster column
+    RAMP = 10  # WRITE of data + y row_step + x col_step to cluster (y, x)
+    RAMP_NUMBER = 11  # WRITE_NUMBER of the same
+
+
+class Stepping(enum.IntEnum):
+    """Words of the configuration bus that set a step of every node, in place of a `Unit`."""
+
+    ROWS = 14  # of the nodes that pass words on from north
+    COLS = 15  # and from west
 
 
 class Layouts:
@@ -172,11 +187,31 @@ class Layouts:
     @cached_property
     def instruction(self) -> data.StructLayout:
         """One 64-bit program word."""
-        return data.StructLayout({"data": CONFIG_BITS, "go": 8, "index": 8, "unit": 8, "opcode": 8})
+        return data.StructLayout(
+            {
+                "data": CONFIG_BITS,
+                "go": 1,
+                "index": 6,
+                "number": 5,
+                "col": 5,
+                "row": 5,
+                "unit": 4,
+                "opcode": 6,
+            }
+        )
+
+    @cached_property
+    def steps(self) -> data.StructLayout:
+        """A program word again, as STEP has it."""
+        low = {"row_step": signed(STEP_BITS), "col_step": signed(STEP_BITS)}
+        return data.StructLayout({**low, "unused": 10, "opcode": 6})
 
     @cached_property
     def config_write(self) -> data.StructLayout:
-        """One word on its way to the descriptor ports of the chosen clusters and instances."""
+        """One word on its way to the descriptor ports of the chosen clusters and instances.
+
+        `unit` is a `Unit`, or a `Stepping`. With `ramp` every node adds its step to `data`.
+        """
         return data.StructLayout(
             {
                 "rows": self.config.cluster_rows,
@@ -185,6 +220,7 @@ class Layouts:
                 "unit": 4,
                 "index": 6,
                 "go": 1,
+                "ramp": 1,
                 "data": CONFIG_BITS,
             }
         )

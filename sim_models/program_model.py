@@ -31,6 +31,8 @@ __all__ = ["ProgramModel", "PsumOverflow"]
 Process = Generator[None, None, None]
 #: Items that wait between two units: few, so that a program which counts on more stops here too.
 _QUEUE = 2
+#: Steps of a plain write.
+_FLAT = {"row_step": 0, "col_step": 0}
 Key = tuple[Any, ...]
 
 
@@ -69,20 +71,23 @@ class ProgramModel:
 
     def run(self, instructions: Sequence[int]) -> None:
         """Execute the instruction words of a program (without its header)."""
-        rows = cols = units = 0
+        masks = dict.fromkeys((Opcode.ROWS, Opcode.COLS, Opcode.UNITS), 0)
+        steps: dict[str, int] | None = None
         for word in instructions:
             fields = descriptor_values(self.layouts.instruction, word)
             opcode, value = Opcode(fields["opcode"]), fields["data"]
-            if opcode is Opcode.ROWS:
-                rows = value
-            elif opcode is Opcode.COLS:
-                cols = value
-            elif opcode is Opcode.UNITS:
-                units = value
+            if opcode in masks:
+                masks[opcode] = value
             elif opcode is Opcode.LAYER:
                 self.layer = value
-            elif opcode is Opcode.WRITE:
-                self._write(rows, cols, units, fields)
+            elif opcode is Opcode.STEP:
+                steps = descriptor_values(self.layouts.steps, word)
+            elif opcode in (Opcode.WRITE, Opcode.WRITE_NUMBER, Opcode.ONE):
+                self._write(opcode, masks, fields, _FLAT)
+            elif opcode in (Opcode.RAMP, Opcode.RAMP_NUMBER):
+                if steps is None:
+                    raise RuntimeError(f"{opcode.name} before the first STEP")
+                self._write(opcode, masks, fields, steps)
             elif opcode in (Opcode.WAIT, Opcode.END):
                 self._settle()
                 kinds = {Unit.OUT_WRITER} if opcode is Opcode.WAIT else set(Unit)
@@ -92,9 +97,20 @@ class ProgramModel:
                 if opcode is Opcode.END:
                     return
 
-    def _write(self, rows: int, cols: int, units: int, fields: dict[str, int]) -> None:
+    def _write(
+        self,
+        opcode: Opcode,
+        masks: dict[Opcode, int],
+        fields: dict[str, int],
+        steps: dict[str, int],
+    ) -> None:
         unit = Unit(fields["unit"])
         layout = self.layouts.descriptor(unit)
+        rows, cols, units = masks.values()
+        if opcode is Opcode.ONE:
+            rows, cols = 1 << fields["row"], 1 << fields["col"]
+        if opcode in (Opcode.ONE, Opcode.WRITE_NUMBER, Opcode.RAMP_NUMBER):
+            units = 1 << fields["number"]
         low = CONFIG_BITS * fields["index"]
         for y in range(self.config.cluster_rows):
             for x in range(self.config.cluster_cols):
@@ -104,7 +120,8 @@ class ProgramModel:
                     key = (unit, y, x, i)
                     self._wait_for_port(key)
                     kept = self.shadows[key] & ~(((1 << CONFIG_BITS) - 1) << low)
-                    self.shadows[key] = kept | fields["data"] << low
+                    value = fields["data"] + y * steps["row_step"] + x * steps["col_step"]
+                    self.shadows[key] = kept | value % (1 << CONFIG_BITS) << low
                     if fields["go"]:
                         packed = self.shadows[key] & ((1 << layout.size) - 1)
                         self.queues[key].append(descriptor_values(layout, packed))

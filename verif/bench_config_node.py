@@ -19,6 +19,7 @@ from rowmesh.verif.stream import Scoreboard, StreamDriver, StreamMonitor, pack, 
 __all__: list[str] = []
 
 WORDS = 250
+_ROW_STEP, _COL_STEP = 14, 15
 
 
 def instances(config: Config) -> dict[Unit, int]:
@@ -34,13 +35,13 @@ def instances(config: Config) -> dict[Unit, int]:
 class Node:
     """The node's surroundings, and what its ports should hold."""
 
-    def __init__(self, dut: Any, stall: float) -> None:
+    def __init__(self, dut: Any, stall: float, place: tuple[int, int] | None = None) -> None:
         random.seed(cocotb.RANDOM_SEED)
         self.dut, self.config = dut, bench_config()
         self.layouts = Layouts(self.config)
         self.mask_bits = max(instances(self.config).values())
-        self.row = random.randrange(self.config.cluster_rows)
-        self.col = random.randrange(self.config.cluster_cols)
+        rows, cols = self.config.cluster_rows, self.config.cluster_cols
+        self.row, self.col = place or (random.randrange(rows), random.randrange(cols))
         dut.row.value, dut.col.value = self.row, self.col
         self.driver = StreamDriver(dut, "i", stall_probability=stall)
         layout = self.layouts.config_write
@@ -58,11 +59,12 @@ class Node:
                 self.monitors.append(monitor)
                 self.ports[unit, i] = Scoreboard(monitor, layout=self.layouts.descriptor(unit))
         self.shadow: defaultdict[tuple[Unit, int], int] = defaultdict(int)
+        self.step = 0  # of the first node it stays so
 
     @classmethod
-    async def begin(cls, dut: Any, stall: float) -> "Node":
+    async def begin(cls, dut: Any, stall: float, place: tuple[int, int] | None = None) -> "Node":
         """Clock and reset; then every word is written, because a reset clears none."""
-        node = cls(dut, stall)
+        node = cls(dut, stall, place)
         start_clock(dut)
         dut.rst.value = 1
         await reset(dut)
@@ -83,18 +85,33 @@ class Node:
             "unit": unit,
             "index": random.randrange(-(-size // 32) + 1),
             "go": int(random.random() < 0.3),
+            "ramp": random.randrange(2),
             "data": random.getrandbits(32),
             **fixed,
         }
 
+    def steps(self) -> list[dict[str, int]]:
+        """The words of a STEP: of nodes that hear from north, of those that hear from west."""
+        flat = dict.fromkeys(("rows", "cols", "instances", "index", "go", "ramp"), 0)
+        return [
+            {**flat, "unit": kind, "data": random.randrange(-(2**23), 2**23) % 2**32}
+            for kind in (_ROW_STEP, _COL_STEP)
+        ]
+
     def send(self, write: dict[str, int], *, south: bool = True, east: bool = True) -> None:
         """Queue a word, and expect what follows from it."""
+        self.driver.put(pack(self.layouts.config_write, write))
+        if write["unit"] == (_COL_STEP if self.col else _ROW_STEP) and (self.row or self.col):
+            self.step = write["data"]
+        if write["ramp"]:
+            write = {**write, "data": (write["data"] + self.step) % 2**32}
         payload = pack(self.layouts.config_write, write)
-        self.driver.put(payload)
         for name, on in (("south", south), ("east", east)):
             if on:
                 self.passed[name].expect(payload)
         if not (write["rows"] >> self.row & 1 and write["cols"] >> self.col & 1):
+            return
+        if write["unit"] in (_ROW_STEP, _COL_STEP):
             return
         unit = Unit(write["unit"])
         size = self.layouts.descriptor(unit).size
@@ -109,7 +126,9 @@ class Node:
                 self.ports[unit, i].expect(self.shadow[unit, i])
 
     def write_all(self) -> None:
-        """Every word of every instance; starts nothing."""
+        """The steps, and every word of every instance; starts nothing."""
+        for write in self.steps():
+            self.send(write)
         everywhere = {
             "rows": 1 << self.row,
             "cols": 1 << self.col,
@@ -138,6 +157,21 @@ async def random_words(dut: Any, stall: float) -> None:
     """Any words: they pass on in order, and make the right descriptors."""
     node = await Node.begin(dut, stall)
     for _ in range(WORDS):
+        node.send(node.word())
+    await node.finish()
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.parametrize(place=["first", "row", "col", "inner"])
+async def ramps(dut: Any, place: str) -> None:
+    """Each node adds its step to ramps and to nothing else, between changes of the steps."""
+    config = bench_config()
+    row = config.cluster_rows - 1 if place in ("row", "inner") else 0
+    col = config.cluster_cols - 1 if place in ("col", "inner") else 0
+    node = await Node.begin(dut, 0.3, (row, col))
+    for _ in range(WORDS):
+        if random.random() < 0.2:
+            node.send(random.choice(node.steps()))
         node.send(node.word())
     await node.finish()
 

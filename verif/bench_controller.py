@@ -10,7 +10,14 @@ from cocotb.triggers import FallingEdge
 
 from rowmesh.rtl.control.registers import State
 from rowmesh.rtl.layouts import Fault, Opcode, Unit
-from rowmesh.verif.controller_harness import Run, System, binary, instruction, random_program
+from rowmesh.verif.controller_harness import (
+    Run,
+    System,
+    binary,
+    instruction,
+    random_program,
+    step_words,
+)
 from rowmesh.verif.stream import reset
 
 __all__: list[str] = []
@@ -33,7 +40,16 @@ async def one_instruction_a_cycle(dut: Any) -> None:
     system = await System.begin(dut, 0.0)
     run = Run(words=[instruction(Opcode.WRITE, data, index=3) for data in range(200)])
     run.writes = [
-        {"rows": 0, "cols": 0, "instances": 0, "unit": 0, "index": 3, "go": 0, "data": data}
+        {
+            "rows": 0,
+            "cols": 0,
+            "instances": 0,
+            "unit": 0,
+            "index": 3,
+            "go": 0,
+            "ramp": 0,
+            "data": data,
+        }
         for data in range(200)
     ]
     run.after_wait = [False] * 200
@@ -57,7 +73,7 @@ async def damaged_programs(dut: Any) -> None:
     crc = zlib.crc32(struct.pack(f"<{count}Q", *run.words))
     header: list[tuple[Fault, dict[str, int]]] = [
         (Fault.PROGRAM_MAGIC, {"magic": int.from_bytes(b"RWMP", "little") ^ flip}),
-        (Fault.PROGRAM_VERSION, {"version": 1 ^ flip}),
+        (Fault.PROGRAM_VERSION, {"version": 2 ^ flip}),
         *((Fault.PROGRAM_CONFIG, {"hash": config.hash ^ 1 << bit}) for bit in range(32)),
         (Fault.PROGRAM_LENGTH, {"count": count ^ flip}),
         (Fault.PROGRAM_LENGTH, {"total": count + 4 ^ flip}),
@@ -95,10 +111,13 @@ async def bad_instructions(dut: Any) -> None:
     system = await System.begin(dut, 0.2)
     config = system.config
     for bad, code in (
-        (instruction(7), Fault.PROGRAM_OPCODE),
-        (instruction(0x80), Fault.PROGRAM_OPCODE),
-        (instruction(Opcode.WRITE, unit=len(Unit)), Fault.PROGRAM_OPCODE),
-        (instruction(Opcode.WRITE, unit=0x10), Fault.PROGRAM_OPCODE),
+        (instruction(len(Opcode)), Fault.PROGRAM_OPCODE),
+        (instruction(0x20), Fault.PROGRAM_OPCODE),
+        *(
+            (instruction(opcode, unit=unit), Fault.PROGRAM_OPCODE)
+            for opcode in (Opcode.WRITE, Opcode.ONE, Opcode.WRITE_NUMBER)
+            for unit in range(len(Unit), 16)
+        ),
         (None, Fault.PROGRAM_LENGTH),
     ):
         run = random_program(config, random.Random(random.random()), 20, end=False)
@@ -109,6 +128,40 @@ async def bad_instructions(dut: Any) -> None:
         assert run.writes[:-1] == system.writes[: len(run.writes) - 1]
         await system.recover()
     await system.good()
+
+
+@cocotb.test(timeout_time=3, timeout_unit="ms")
+async def ramps_need_steps_of_their_own(dut: Any) -> None:
+    """A ramp before the first STEP is a fault, also after programs with steps and stopped ones."""
+    system = await System.begin(dut, 0.2)
+    word, writes = step_words(-5, 1 << 22)
+    for opcode in (Opcode.RAMP, Opcode.RAMP_NUMBER):
+        ramp = instruction(opcode, 7, index=1, go=0)
+        reached = dict.fromkeys(("rows", "cols", "unit", "go"), 0) | {"index": 1, "data": 7}
+        number = int(opcode is Opcode.RAMP_NUMBER)
+        good = Run(words=[word, ramp, instruction(Opcode.END)])
+        good.writes = [*writes, {**reached, "instances": number, "ramp": 1}]
+        good.after_wait = [False] * 3
+        system.expect(good)
+        system.put(binary(system.config, good.words))
+        await system.pulse("start")
+        await system.until(State.DONE)
+        assert system.writes == good.writes
+        for before in (0, 2):
+            lines = [instruction(Opcode.LAYER, 9)] * before
+            system.expect(None)
+            system.put(binary(system.config, [*lines, ramp, word, instruction(Opcode.END)]))
+            await system.fails(Fault.PROGRAM_OPCODE, 9 if before else 0, before)
+        await system.recover()
+        # Stopped between the two words of a STEP, as the stalled bus makes likely.
+        many = [word] * 40 + [instruction(Opcode.END)]
+        system.expect(Run(words=many, writes=writes * 40, after_wait=[False] * 80))
+        system.put(binary(system.config, many))
+        await system.pulse("start")
+        await system.cycles(random.randrange(120, 180))
+        await system.pulse("soft_reset")
+        await system.until(State.IDLE)
+        await system.good(20)
 
 
 @cocotb.test(timeout_time=10, timeout_unit="ms")

@@ -59,7 +59,7 @@ async def stops_at_bad_instructions(dut: Any) -> None:
     bed = Bed(dut)
     await bed.start()
     instructions = list(Program.from_bytes(bed.config, bed.binary))
-    unknown = binary(bed.config, [instruction(9), *instructions[1:]])
+    unknown = binary(bed.config, [instruction(12), *instructions[1:]])
     await bed.fails(Fault.PROGRAM_OPCODE, damage={bed.program.start: bytes(unknown)})
     endless = binary(bed.config, instructions[:-1])
     assert instructions[-1] == instruction(Opcode.END)

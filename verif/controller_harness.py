@@ -19,9 +19,13 @@ from rowmesh.rtl.layouts import Fault, Layouts, Opcode, Unit
 from rowmesh.verif.simulator import bench_config
 from rowmesh.verif.stream import StreamDriver, StreamMonitor, reset, start_clock, unpack
 
-__all__ = ["Run", "System", "binary", "instruction", "random_program"]
+__all__ = ["Run", "System", "binary", "instruction", "random_program", "step_words"]
 
 BASE = 0x8000_1238
+_RAMPS = (Opcode.RAMP, Opcode.RAMP_NUMBER)
+_WRITES = (Opcode.WRITE, Opcode.WRITE_NUMBER, Opcode.ONE, *_RAMPS)
+#: Not drawn as the others are.
+_RAW = (Opcode.END, *_WRITES)
 
 
 @dataclass
@@ -35,9 +39,25 @@ class Run:
     layers: list[tuple[int, int]] = field(default_factory=list)  # (instruction, number)
 
 
-def instruction(opcode: int, data: int = 0, unit: int = 0, index: int = 0, go: int = 0) -> int:
+def instruction(
+    opcode: int,
+    data: int = 0,
+    unit: int = 0,
+    index: int = 0,
+    go: int = 0,
+    place: tuple[int, int, int] = (0, 0, 0),
+) -> int:
     """One word, by the format of the architecture document."""
-    return data | go << 32 | index << 40 | unit << 48 | opcode << 56
+    row, col, number = place
+    where = number << 39 | col << 44 | row << 49
+    return data | go << 32 | index << 33 | where | unit << 54 | opcode << 58
+
+
+def step_words(rows: int, cols: int) -> tuple[int, list[dict[str, int]]]:
+    """A STEP, and what the bus carries for it."""
+    base = dict.fromkeys(("rows", "cols", "instances", "index", "go", "ramp"), 0)
+    words = [{**base, "unit": 14 + i, "data": step % 2**32} for i, step in enumerate((rows, cols))]
+    return rows % 2**24 | cols % 2**24 << 24 | Opcode.STEP << 58, words
 
 
 def random_program(config: Config, rng: random.Random, length: int, *, end: bool = True) -> Run:
@@ -45,7 +65,8 @@ def random_program(config: Config, rng: random.Random, length: int, *, end: bool
     run = Run()
     masks = {"rows": 0, "cols": 0, "instances": 0}
     waits = False
-    kinds = [Opcode.WRITE] * 6 + [Opcode.ROWS, Opcode.COLS, Opcode.UNITS, Opcode.WAIT, Opcode.LAYER]
+    stepped = False
+    kinds = [*_WRITES, Opcode.WRITE, *_WRITES, *(op for op in Opcode if op not in _RAW)]
     for at in range(length):
         opcode = rng.choice(kinds)
         data = rng.getrandbits(32)
@@ -61,12 +82,31 @@ def random_program(config: Config, rng: random.Random, length: int, *, end: bool
         ):
             if opcode is op:
                 masks[name] = data & ((1 << bits) - 1)
-        if opcode is Opcode.WRITE:
+        if opcode is Opcode.STEP:
+            stepped = True
+            word, writes = step_words(*(rng.randrange(-(2**23), 2**23) for _ in range(2)))
+            run.words.append(word)
+            run.writes += writes
+            run.places += [at, at]
+            run.after_wait += [waits, False]
+            waits = False
+            continue
+        if opcode in _RAMPS and not stepped:
+            opcode = Opcode.WRITE
+        if opcode in _WRITES:
             unit, index, go = rng.choice(list(Unit)), rng.randrange(64), rng.randrange(2)
             if unit is Unit.OUT_WRITER:
                 go = rng.choice([0, 1, 1])
-            run.words.append(instruction(opcode, data, unit, index, go))
-            run.writes.append({**masks, "unit": unit, "index": index, "go": go, "data": data})
+            y, x, i = place = rng.randrange(32), rng.randrange(32), rng.randrange(32)
+            run.words.append(instruction(opcode, data, unit, index, go, place))
+            reached = dict(masks)
+            if opcode is Opcode.ONE:
+                reached["rows"] = 1 << y & ((1 << config.cluster_rows) - 1)
+                reached["cols"] = 1 << x & ((1 << config.cluster_cols) - 1)
+            if opcode in (Opcode.ONE, Opcode.WRITE_NUMBER, Opcode.RAMP_NUMBER):
+                reached["instances"] = 1 << i & ((1 << config.most_instances) - 1)
+            said = {"unit": unit, "index": index, "go": go, "ramp": int(opcode in _RAMPS)}
+            run.writes.append({**reached, **said, "data": data})
             run.places.append(at)
             run.after_wait.append(waits)
             waits = False
@@ -82,7 +122,7 @@ def binary(config: Config, words: list[int], **change: int) -> bytearray:
     body = struct.pack(f"<{len(words)}Q", *words)
     fields = {
         "magic": int.from_bytes(b"RWMP", "little"),
-        "version": 1,
+        "version": 2,
         "hash": config.hash,
         "count": len(words),
         "crc": zlib.crc32(body),
@@ -239,7 +279,7 @@ class System:
     async def good(self, length: int = 60) -> None:
         """A whole good run, from whatever state."""
         run = random_program(self.config, random.Random(random.random()), length)
-        content = binary(self.config, run.words + [instruction(9)] * random.choice([0, 0, 3]))
+        content = binary(self.config, run.words + [instruction(12)] * random.choice([0, 0, 3]))
         self.put(content, len(content) // 8 + random.choice([0, 5]))
         self.expect(run)
         await self.cycles(2)  # events of the run before are counted by now

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rowmesh.rtl.config import Config, bits_for
 from rowmesh.rtl.control.descriptor import DescriptorBank
-from rowmesh.rtl.layouts import Layouts, Unit
+from rowmesh.rtl.layouts import STEP_BITS, Layouts, Stepping, Unit
 from rowmesh.rtl.noc.fork import Fork
 from rowmesh.rtl.noc.hop import Hop
 
@@ -75,6 +75,12 @@ class ConfigNode(wiring.Component):
     -----
     Latency 1 cycle a node (a `Hop` at its input), one word a cycle; then see `DescriptorBank`. A
     word waits while a complete descriptor of an instance that it is for waits in the memory.
+
+    A node adds its step to the data of a ramp as the word comes in: nodes of column 0 the row's,
+    since their words come from north, the others the column's, the first one none. So cluster
+    (y, x) sees data + y row_step + x col_step. `Stepping` words set the steps, which stay over a
+    reset: the controller refuses ramps of a program before its STEP. Between two nodes lie an
+    adder and a fork.
     """
 
     def __init__(self, config: Config) -> None:
@@ -102,7 +108,7 @@ class ConfigNode(wiring.Component):
         m = Module()
         m.submodules.hop = hop = Hop(self.layouts.config_write)
         m.submodules.fork = fork = Fork(self.layouts.config_write, 3)
-        connect(m, flipped(self.i), hop.i)
+        self._add_step(m, hop)
         connect(m, hop.o, fork.i)
         word: Any = hop.o.payload
         here = word.rows.bit_select(self.row, 1) & word.cols.bit_select(self.col, 1)
@@ -142,3 +148,15 @@ class ConfigNode(wiring.Component):
             self.pending.eq(hop.o.valid | Cat(pending).any()),
         ]
         return m
+
+    def _add_step(self, m: Module, hop: Any) -> None:
+        """From the port to the `Hop`."""
+        connect(m, flipped(self.i), hop.i)
+        word: Any = self.i.payload
+        step = Signal(signed(STEP_BITS), reset_less=True)
+        kind = Mux(self.col == 0, Stepping.ROWS, Stepping.COLS)
+        first = (self.row == 0) & (self.col == 0)
+        with m.If(self.i.valid & self.i.ready & (word.unit == kind)):
+            m.d.sync += step.eq(word.data)
+        with m.If(word.ramp & ~first):
+            m.d.comb += hop.i.payload.data.eq(word.data + step)

@@ -10,8 +10,9 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rowmesh.rtl.config import WORD_BYTES, Config
 from rowmesh.rtl.control.header import HeaderCheck
+from rowmesh.rtl.control.issue import Issue
 from rowmesh.rtl.control.registers import HEADER_WORDS, LAYER_BITS, State
-from rowmesh.rtl.layouts import ADDRESS_BITS, FAULT_BITS, WORD_BITS, Fault, Layouts, Opcode, Unit
+from rowmesh.rtl.layouts import ADDRESS_BITS, FAULT_BITS, WORD_BITS, Fault, Layouts, Opcode
 from rowmesh.rtl.noc.hop import Hop
 
 __all__ = ["Controller", "settle_cycles"]
@@ -90,8 +91,8 @@ class Controller(wiring.Component):
 
     Notes
     -----
-    One instruction a cycle. `request`, `config_o`, `stop`, `array_reset` come from registers; a
-    `Hop` cuts `data`. A start from FAULT takes `2 * settle_cycles` more.
+    One instruction a cycle, a STEP in two. `request`, `config_o`, `stop`, `array_reset` come from
+    registers; a `Hop` cuts `data`. A start from FAULT takes `2 * settle_cycles` more.
     """
 
     def __init__(self, config: Config) -> None:
@@ -131,11 +132,6 @@ class Controller(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        word: Any = self.layouts.config_write
-        self._masks = {
-            name: Signal(word[name].width, name=f"mask_{name}")
-            for name in ("rows", "cols", "instances")
-        }
         self._to_idle = Signal()  # a soft reset: what comes after the stop
         self._again = Signal()  # and start then
         self.phase = Signal(Phase)
@@ -155,10 +151,15 @@ class Controller(wiring.Component):
         m.submodules.crc = self.crc = CRC32_ISO_HDLC(WORD_BITS).create()
         self.header = HeaderCheck(self.config, self.word_bits)
         m.submodules.header = self.header
+        m.submodules.issue = self.issue = Issue(self.config)
+        connect(m, self.issue.o, flipped(self.config_o))
         m.d.comb += [
             self.header.number.eq(self.index),
             self.header.word.eq(self.word),
             self.header.limit.eq(self.program_words),
+            self.issue.i.payload.eq(self.word),
+            self.issue.clear.eq(self.phase == Phase.LAUNCH),
+            self.issue.flush.eq(self.phase == Phase.FLUSH),
             self.crc.start.eq(self.phase != Phase.CHECK),
             self.crc.data.eq(self.word),
         ]
@@ -169,8 +170,6 @@ class Controller(wiring.Component):
             m.d.sync += [self.left.eq(self.left - 1), self.index.eq(self.index + 1)]
         with m.If(self.request.ready):
             m.d.sync += self.request.valid.eq(0)
-        with m.If(self.config_o.ready):
-            m.d.sync += self.config_o.valid.eq(0)
         m.d.sync += self.events.eq(0)
         with m.Switch(self.phase):
             self._fetch(m)
@@ -203,7 +202,6 @@ class Controller(wiring.Component):
                 self.count_enable.eq(1),
                 self.cycles.eq(0),
                 self.layer.eq(0),
-                *(mask.eq(0) for mask in self._masks.values()),
                 self.first.eq(1),
                 self.resumed.eq(0),
             ]
@@ -270,28 +268,8 @@ class Controller(wiring.Component):
     def _instruction(self, m: Module) -> None:
         """Execute one instruction, or begin to."""
         word: Any = self.layouts.instruction(self.word)
-        payload: Any = self.config_o.payload
         m.d.comb += self.take.eq(1)
         with m.Switch(word.opcode):
-            with m.Case(Opcode.ROWS):
-                m.d.sync += self._masks["rows"].eq(word.data)
-            with m.Case(Opcode.COLS):
-                m.d.sync += self._masks["cols"].eq(word.data)
-            with m.Case(Opcode.UNITS):
-                m.d.sync += self._masks["instances"].eq(word.data)
-            with m.Case(Opcode.WRITE):
-                m.d.comb += self.take.eq(self.config_o.ready | ~self.config_o.valid)
-                with m.If(word.unit > max(Unit)):
-                    m.d.comb += self.problem.eq(Fault.PROGRAM_OPCODE)
-                with m.Elif(self.take):
-                    m.d.sync += [
-                        self.config_o.valid.eq(1),
-                        *(payload[name].eq(mask) for name, mask in self._masks.items()),
-                        payload.unit.eq(word.unit),
-                        payload.index.eq(word.index),
-                        payload.go.eq(word.go),
-                        payload.data.eq(word.data),
-                    ]
             with m.Case(Opcode.WAIT):
                 m.d.comb += self.take.eq(0)
                 m.d.sync += [self.phase.eq(Phase.WAITING), self.timer.eq(self.settle)]
@@ -313,7 +291,11 @@ class Controller(wiring.Component):
                 m.d.comb += self.take.eq(0)
                 m.d.sync += [self.phase.eq(Phase.ENDING), self.timer.eq(self.settle)]
             with m.Default():
-                m.d.comb += self.problem.eq(Fault.PROGRAM_OPCODE)
+                m.d.comb += self.take.eq(self.issue.i.ready)
+                with m.If(self.issue.refused):
+                    m.d.comb += self.problem.eq(Fault.PROGRAM_OPCODE)
+                with m.Else():
+                    m.d.comb += self.issue.i.valid.eq(1)
 
     # -- faults and soft resets ----------------------------------------------------------------
 
@@ -330,7 +312,7 @@ class Controller(wiring.Component):
         with m.Case(Phase.STOP), m.If((self.timer == 0) & self.quiet):
             m.d.sync += [self.phase.eq(Phase.FLUSH), self.timer.eq(self.settle)]
         with m.Case(Phase.FLUSH):
-            m.d.sync += [self.request.valid.eq(0), self.config_o.valid.eq(0)]
+            m.d.sync += self.request.valid.eq(0)
             with m.If(self.timer == 0):
                 with m.If(self._to_idle | self.soft_reset):
                     m.d.sync += [self.phase.eq(Phase.RESET), self.timer.eq(self.settle)]

@@ -37,7 +37,7 @@ VERSION = 2
 #: "RWMP": first word of a program.
 PROGRAM_MAGIC = int.from_bytes(b"RWMP", "little")
 #: Version of the program format.
-PROGRAM_VERSION = 1
+PROGRAM_VERSION = 2
 #: 64-bit words before the first instruction.
 HEADER_WORDS = 4
 #: Bits of a register's byte address.

@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rowmesh.gen.program import Program, ProgramError
-from rowmesh.gen.rectangles import Grid
 from rowmesh.rtl.config import PRESETS, Config
 from rowmesh.rtl.layouts import Layouts, Opcode, Unit
 
@@ -38,27 +37,45 @@ class Ports:
         self.held: defaultdict[tuple[int, Place], dict[int, int]] = defaultdict(dict)
         self.started: defaultdict[tuple[int, Place], list[dict[int, int]]] = defaultdict(list)
         self.masks = [0, 0, 0]
-        self.writes = 0
+        self.steps: tuple[int, int] | None = None
+        self.writes = self.ones = self.ramps = 0
 
     def replay(self, words: tuple[int, ...]) -> None:
         """Execute instructions."""
         for word in words:
-            data, go, index = word & 0xFFFF_FFFF, word >> 32 & 0xFF, word >> 40 & 0xFF
-            unit, opcode = word >> 48 & 0xFF, word >> 56
-            assert go in (0, 1)
+            opcode = word >> 58
             if opcode in (1, 2, 3):
-                self.masks[opcode - 1] = data
-            elif opcode == 4:
-                self.writes += 1
-                rows, cols, numbers = self.masks
-                for y in range(32):
-                    for x in range(32):
-                        for i in range(32):
-                            if rows >> y & cols >> x & numbers >> i & 1:
-                                key = (unit, (y, x, i))
-                                self.held[key][index] = data
-                                if go:
-                                    self.started[key].append(dict(self.held[key]))
+                self.masks[opcode - 1] = word & 0xFFFF_FFFF
+            elif opcode == 9:
+                row, col = word & 0xFF_FFFF, word >> 24 & 0xFF_FFFF
+                self.steps = (row ^ 0x80_0000) - 0x80_0000, (col ^ 0x80_0000) - 0x80_0000
+            elif opcode in (4, 7, 8, 10, 11):
+                self.write(word, opcode)
+
+    def write(self, word: int, opcode: int) -> None:
+        """All kinds of writes."""
+        self.writes += 1
+        rows, cols, numbers = self.masks
+        place = word >> 49 & 31, word >> 44 & 31, word >> 39 & 31
+        if opcode == 7:
+            self.ones += 1
+            rows, cols = 1 << place[0], 1 << place[1]
+        if opcode in (7, 8, 11):
+            numbers = 1 << place[2]
+        row_step = col_step = 0
+        if opcode in (10, 11):
+            self.ramps += 1
+            assert self.steps is not None
+            row_step, col_step = self.steps
+        for y in range(self.config.cluster_rows):
+            for x in range(self.config.cluster_cols):
+                for i in range(32):
+                    if rows >> y & cols >> x & numbers >> i & 1:
+                        held = self.held[word >> 54 & 15, (y, x, i)]
+                        value = (word & 0xFFFF_FFFF) + y * row_step + x * col_step
+                        held[word >> 33 & 63] = value % 2**32
+                        if word >> 32 & 1:
+                            self.started[word >> 54 & 15, (y, x, i)].append(dict(held))
 
 
 def packed(layout: Any, values: Any) -> int:
@@ -130,7 +147,25 @@ def works(draw: st.DrawFn) -> tuple[Unit, dict[Place, dict[str, Any]]]:
     return unit, {place: descriptor(unit, *draw(values)) for place in chosen}
 
 
-@given(st.lists(works(), max_size=8))
+@st.composite
+def ramped(draw: st.DrawFn) -> tuple[Unit, dict[Place, dict[str, Any]]]:
+    """Addresses that rise over the mesh, up and down and around 2^32, but for some."""
+    number = st.sampled_from([0, 8, 0x1000, -0x1800, 0x7F_FFF8, -0x80_0000, 0x80_0000, 12345])
+    everywhere = [(y, x, i) for y in range(3) for x in range(2) for i in range(2)]
+    missing = draw(st.lists(st.sampled_from(everywhere), max_size=3))
+    others = draw(st.dictionaries(st.sampled_from(everywhere), st.integers(0, 2**32 - 1)))
+    base, row, col, per_number = draw(st.integers(0, 2**32 - 1)), *(draw(number) for _ in "123")
+    return Unit.IACT_LOADER, {
+        (y, x, i): {
+            **descriptor(Unit.IACT_LOADER, 1, draw(st.integers(0, 1))),
+            "base": others.get((y, x, i), (base + y * row + x * col + i * per_number) % 2**32),
+        }
+        for y, x, i in everywhere
+        if (y, x, i) not in missing
+    }
+
+
+@given(st.lists(st.one_of(works(), ramped()), max_size=8))
 @settings(max_examples=100, deadline=None)
 def test_every_instance_gets_what_was_asked(steps: list[Any]) -> None:
     program = Program(CONFIG)
@@ -179,6 +214,81 @@ def test_exceptions_are_painted_over() -> None:
         assert ports.started[key] == [words_of(config, Unit.PARAM_LOADER, values[place])]
 
 
+def loaders(row: int, col: int, number: int, **more: int) -> dict[Place, dict[str, Any]]:
+    """Parameter loaders of `eyeriss_v2`, which has 8 x 2 clusters."""
+    return {
+        (y, x, 0): {"base": (number + y * row + x * col) % 2**32, "channels": 16, **more}
+        for y in range(8)
+        for x in range(2)
+    }
+
+
+def replayed(program: Program, descriptors: dict[Place, dict[str, Any]]) -> Ports:
+    ports = Ports(program.config)
+    ports.replay(program.instructions)
+    for place, values in descriptors.items():
+        expected = words_of(program.config, Unit.PARAM_LOADER, values)
+        assert ports.started[int(Unit.PARAM_LOADER), place][-1] == expected
+    return ports
+
+
+def test_ramps_take_one_write() -> None:
+    program = Program(PRESETS["eyeriss_v2"]())
+    values = loaders(0x4000, -0x100, 0xFFFF_F000)
+    program.write_all(Unit.PARAM_LOADER, values)
+    ports = replayed(program, values)
+    # ROWS, COLS, STEP, a ramp, and the channels with go.
+    assert len(program.instructions) == 5 and ports.ramps == 1 and ports.writes == 2
+    # The steps stay: one ramp, which starts them. Flat words do not need them to be zero.
+    for values in (loaders(0x4000, -0x100, 8), loaders(0, 0, 24)):
+        before = len(program.instructions)
+        program.write_all(Unit.PARAM_LOADER, values)
+        assert len(program.instructions) == before + 1
+        replayed(program, values)
+    # Other steps are set anew, and an exception is written for itself.
+    values = loaders(-0x80_0000, 0x7F_FFFF, 8)
+    values[5, 1, 0]["base"] = 1
+    before = len(program.instructions)
+    program.write_all(Unit.PARAM_LOADER, values)
+    assert len(program.instructions) <= before + 5
+    assert replayed(program, values).ones <= 2
+
+
+def test_steps_that_do_not_fit_are_not_used() -> None:
+    program = Program(PRESETS["eyeriss_v2"]())
+    values = loaders(0x80_0000, 0, 0)
+    program.write_all(Unit.PARAM_LOADER, values)
+    ports = replayed(program, values)
+    assert ports.ramps == 0 and ports.ones == 16
+
+
+def test_one_instance_takes_no_masks() -> None:
+    program = Program(PRESETS["eyeriss_v2"]())
+    values = {(7, 1, 0): {"base": 8, "channels": 2}}
+    program.write_all(Unit.PARAM_LOADER, values)
+    assert len(program.instructions) == 2
+    assert replayed(program, values).ones == 2
+    assert program.instructions[1] == 7 << 58 | 10 << 54 | 7 << 49 | 1 << 44 | 1 << 32 | 8
+
+
+def test_one_number_takes_no_mask_of_units() -> None:
+    config = PRESETS["eyeriss_v2"]()
+    program = Program(config)
+    places = [(y, x, 2) for y in range(8) for x in range(2)]
+    values = {name: 1 for name, _ in Layouts(config).weight_router}
+    program.write_all(Unit.WEIGHT_ROUTER, dict.fromkeys(places, values))
+    assert [word >> 58 for word in program.instructions] == [1, 2, 8, 8]
+
+
+def test_plans_are_the_same_every_time() -> None:
+    values = loaders(0x4000, 0x100, 0)
+    values[0, 0, 0]["base"], values[7, 1, 0]["channels"] = 99, 2
+    programs = [Program(PRESETS["eyeriss_v2"]()) for _ in range(2)]
+    programs[0].write_all(Unit.PARAM_LOADER, values)
+    programs[1].write_all(Unit.PARAM_LOADER, dict(reversed(values.items())))
+    assert programs[0].instructions == programs[1].instructions
+
+
 def test_select_and_write() -> None:
     program = Program(CONFIG)
     program.select(rows=[0, 2], cols=[1], units=[0, 1])
@@ -195,7 +305,7 @@ def test_control_instructions() -> None:
     program.layer(65535)
     program.wait()
     program.end()
-    assert program.instructions == (6 << 56 | 65535, 5 << 56, 0)
+    assert program.instructions == (6 << 58 | 65535, 5 << 58, 0)
     with pytest.raises(ValueError, match=r"layer 65536: must be within 0..65535"):
         program.layer(65536)
 
@@ -231,7 +341,7 @@ def test_header() -> None:
     assert content[:4] == b"RWMP"
     fields = struct.unpack_from("<7I", content, 4)
     count = len(program.instructions)
-    assert fields == (1, CONFIG.hash, count, zlib.crc32(body), count + 4, 0, 0)
+    assert fields == (2, CONFIG.hash, count, zlib.crc32(body), count + 4, 0, 0)
     assert struct.unpack(f"<{count}Q", body) == program.instructions
     assert Program.from_bytes(CONFIG, bytes(content)) == program.instructions
     assert Program.from_bytes(CONFIG, bytes(content) + b"more") == program.instructions
@@ -272,33 +382,8 @@ def test_another_configuration_is_refused() -> None:
         Program.from_bytes(PRESETS["demo"](), bytes(content))
 
 
-# -- boxes --------------------------------------------------------------------------------------
-
-
-@given(st.integers(0, (1 << 24) - 1), st.integers(0, (1 << 24) - 1))
-@settings(max_examples=200, deadline=None)
-def test_boxes_cover_exactly(need: int, more: int) -> None:
-    grid = Grid(3, 2, 4)
-
-    def inside(box: tuple[int, int, int]) -> set[int]:
-        rows, cols, numbers = box
-        return {
-            (y * 2 + x) * 4 + i
-            for y in range(3)
-            for x in range(2)
-            for i in range(4)
-            if rows >> y & cols >> x & numbers >> i & 1
-        }
-
-    wanted = {i for i in range(24) if need >> i & 1}
-    allowed = wanted | {i for i in range(24) if more >> i & 1}
-    covered = set().union(*(inside(box) for box in grid.cover(need, need | more)))
-    assert wanted <= covered <= allowed
-    parts = [inside(box) for box in grid.split(need)]
-    assert set().union(*parts) == wanted
-    assert sum(map(len, parts)) == len(wanted)
-
-
 def test_opcodes_are_those_of_the_model() -> None:
-    assert [int(op) for op in Opcode] == list(range(7))
+    assert [int(op) for op in Opcode] == list(range(12))
     assert (Opcode.ROWS, Opcode.COLS, Opcode.UNITS, Opcode.WRITE) == (1, 2, 3, 4)
+    assert (Opcode.ONE, Opcode.WRITE_NUMBER, Opcode.STEP) == (7, 8, 9)
+    assert (Opcode.RAMP, Opcode.RAMP_NUMBER) == (10, 11)
