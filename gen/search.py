@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.mapping import Mapping, Spread
 from rowmesh.gen.task import ConvTask
+from rowmesh.gen.tile_work import reader_parts
 from rowmesh.gen.tiling import phases
 from rowmesh.rtl.config import IACT_PAIRS, WORD_BYTES, Config
 from rowmesh.sim_models.cycle_model import BlockWords, predicted_cycles
@@ -205,9 +206,7 @@ def best_mapping(config: Config, task: ConvTask) -> tuple[Mapping, float, str]:
                 if folded is None:
                     continue
                 mapping = folded
-                cycles, limit = predicted_cycles(mapping, words, density)
-                if cycles >= most:
-                    continue
+            cycles, limit = predicted_cycles(mapping, words, density, parts=reader_parts(mapping))
             cycles += _PHASE * (len(phases(mapping)) - 1)
             if best is None or cycles < best[1]:
                 best = (mapping, cycles, limit)

@@ -22,7 +22,7 @@ from rowmesh.rtl.layouts import (
     Layouts,
 )
 
-__all__ = ["LayerMemory", "Place", "Region", "TileWork", "block_matrix"]
+__all__ = ["LayerMemory", "Place", "Region", "TileWork", "block_matrix", "reader_parts"]
 
 
 @dataclass(frozen=True)
@@ -155,18 +155,9 @@ class TileWork:
         The last one frees the tile.
         """
         m, task = self.mapping, self.task
-        planes, taps, rows, width = self._geometry(tile, position, fold)
+        _, _, rows, width = self._geometry(tile, position, fold)
         line = width * WORD_BYTES
         start = self._dest(number) * WORD_BYTES
-
-        def offset(item: Item | None) -> int:
-            if item is None:
-                return start
-            plane = item.c // WORD_BYTES - planes[0]
-            row = (item.r - taps[0]) * task.dilation[0]
-            at = (plane * rows + row) * line + item.s * task.dilation[1] * WORD_BYTES
-            return start + at + item.c % WORD_BYTES
-
         slots = tile.cols if m.output_cols == 1 else 1
         inner = [
             (-(-m.c0 // WORD_BYTES), rows * line),
@@ -175,7 +166,7 @@ class TileWork:
             (tile.width + m.segments - 1, task.stride[1] * WORD_BYTES),
             (tile.rows, task.stride[0] * line),
         ]
-        offsets = [offset(item) for item in m.fold_items(position, fold)]
+        offsets = [start + at for at in item_offsets(m, rows, width, position, fold)]
         offsets *= m.groups if m.folds == 1 else 1
         nests = factor(offsets, IACT_LOOPS - ITEM_LOOPS)
         return [
@@ -259,6 +250,37 @@ class TileWork:
             "compressed": int(out.compressed),
             "loops": [{"count": n, "stride": s if n > 1 else 0} for n, s in loops],
         }
+
+
+def item_offsets(mapping: Mapping, rows: int, width: int, position: int, fold: int) -> list[int]:
+    """Where the items of the PE at `position` begin in a tile of `rows` x `width` pixels a plane.
+
+    Returns
+    -------
+    list of int
+        Bytes from the start of the tile; 0 for a dummy.
+    """
+    planes, taps = mapping.row_box(position, fold)
+    dilation, line = mapping.task.dilation, width * WORD_BYTES
+    out = []
+    for item in mapping.fold_items(position, fold):
+        if item is None:
+            out.append(0)
+            continue
+        row = (item.c // WORD_BYTES - planes[0]) * rows + (item.r - taps[0]) * dilation[0]
+        out.append(row * line + item.s * dilation[1] * WORD_BYTES + item.c % WORD_BYTES)
+    return out
+
+
+def reader_parts(mapping: Mapping) -> int:
+    """Descriptors that all readers of a psum chain need for one load, of the largest tile."""
+    width = mapping.input_width(mapping.width)
+    total = 0
+    for position in range(mapping.depth):
+        rows = mapping.input_rows(mapping.rows, len(mapping.row_box(position, 0)[1]))
+        offsets = item_offsets(mapping, rows, width, position, 0)
+        total += len(factor(offsets, IACT_LOOPS - ITEM_LOOPS))
+    return total
 
 
 def block_matrix(mapping: Mapping, item: Item | None, first: int) -> NDArray[np.int8]:

@@ -24,6 +24,10 @@ _NORM = 12
 _WAITING = 0.9
 
 
+#: Words of the program for a reader's descriptor.
+_READER = 3.0
+
+
 @dataclass(frozen=True)
 class BlockWords:
     """Weight words of the blocks of a layer: of the largest, the mean, and the busiest item's mean.
@@ -40,7 +44,11 @@ class BlockWords:
 
 
 def predicted_cycles(
-    mapping: Mapping, words: BlockWords, density: float, most: float = math.inf
+    mapping: Mapping,
+    words: BlockWords,
+    density: float,
+    most: float = math.inf,
+    parts: int | None = None,
 ) -> tuple[float, str]:
     """Cycles of the layer and the limiting unit.
 
@@ -53,6 +61,8 @@ def predicted_cycles(
         Part of the iacts that is not zero.
     most : float
         Cycles from which on nobody asks any more: a lower bound is enough.
+    parts : int, optional
+        Descriptors that the readers of a psum chain need for a load; one for each, if not known.
     """
     config, task = mapping.config, mapping.task
     windows = mapping.rows * mapping.width
@@ -71,16 +81,17 @@ def predicted_cycles(
     # Nor do psums of more than half of theirs: the next window waits until they have left.
     leaving = mapping.m0 / PSUM_LANES + 1 if mapping.m0 > config.psum_depth // 2 else 0.0
     pe = windows * (window + leaving) - leaving + max(exposed, leaving) + _BLOCK
-    psums = windows * mapping.m0 / PSUM_LANES
+    psums = windows * (mapping.m0 / PSUM_LANES + 1)
     blocks = groups * passes
-    post = groups * psums * max(mapping.spatial_cols, mapping.output_cols)
+    columns = max(mapping.spatial_cols, mapping.output_cols)
+    post = groups * windows * mapping.m0 / PSUM_LANES * columns
     units = {
         "PE": blocks * pe,
         "iact NoC": blocks * steps * mapping.spatial_cols * beats,
         "weight NoC": blocks * mapping.output_cols * load,
         "psum NoC": (groups if mapping.in_pe else blocks) * psums,
         "post": post,
-        "program": _round_words(mapping),
+        "program": _round_words(mapping, mapping.depth if parts is None else parts),
     }
     rounds = mapping.rounds
     if rounds * max(units.values()) >= most:
@@ -99,9 +110,9 @@ def predicted_cycles(
     return cycles + _LAYER + tail + rounds * units["program"], limit
 
 
-def _round_words(mapping: Mapping) -> float:
+def _round_words(mapping: Mapping, parts: int) -> float:
     """Words of the program for a round, about."""
-    return 2.0 * mapping.pe_rows * mapping.loads + mapping.groups + 4.0
+    return (2.0 * mapping.pe_rows + _READER * parts) * mapping.loads + mapping.groups + 4.0
 
 
 def _dram_words(mapping: Mapping, blocks: int, load: float) -> tuple[float, float, float]:
