@@ -23,7 +23,7 @@ __all__ = ["EYERISS_V1", "Buses", "Mapped", "Mapping", "V1", "best_mapping", "cy
 Ints = NDArray[np.int64]
 #: The chip's mapping saves DRAM energy before time (JSSC 2017, section III). How much before is not
 #: published: cost = DRAM words ** 3 x cycles. One constant for all layers; 4 gives the same
-#: mappings of AlexNet and VGG-16, 2 maps VGG-16's first eight layers to a third of their cycles.
+#: mappings of AlexNet and VGG-16, 2 maps conv1-2 to conv3-3 of VGG-16 to less than half the cycles.
 _DRAM_POWER = 3
 #: A mapping must keep this share busy of the PEs that any mapping of the layer can keep busy.
 _BUSY = 0.9
