@@ -127,19 +127,15 @@ _Ways = Callable[[_Parts], tuple[list[Write], ...]]
 
 
 def _choose(ramps: Mapping[Ramp, int], need: int) -> _Parts:
-    """Ramps that all of `need` are on, the fullest first; known steps win, then the smaller."""
+    """Ramps that all of `need` are on, the fullest first; new steps must be worth a STEP.
+
+    Of equal ones the first is taken.
+    """
     parts: _Parts = []
     pool = {ramp: bits & need for ramp, bits in ramps.items() if bits & need}
     known = {(0, 0)}
     while need:
-        best = max(
-            pool,
-            key=lambda ramp: (
-                pool[ramp].bit_count() - 2 * (ramp.steps not in known),
-                ramp.steps in known,
-                tuple(-abs(field) for field in ramp),
-            ),
-        )
+        best = max(pool, key=lambda ramp: 2 * pool[ramp].bit_count() - 5 * (ramp[1:] not in known))
         known.add(best.steps)
         parts.append((best, pool[best], ramps[best]))
         need &= ~pool[best]
@@ -152,10 +148,11 @@ class _Word:
 
     def __init__(self, grid: Grid, index: int, values: Mapping[int, int]) -> None:
         self.grid, self.index, self.values = grid, index, values
-        self.constants: dict[Ramp, int] = {}
+        constants: dict[Ramp, int] = {}
         for bit, value in values.items():
             ramp = Ramp(value)
-            self.constants[ramp] = self.constants.get(ramp, 0) | bit
+            constants[ramp] = constants.get(ramp, 0) | bit
+        self.constants = dict(sorted(constants.items()))
         self._ramps: dict[Ramp, int] | None = None
 
     def paint(self, need: int) -> list[Write]:
@@ -204,7 +201,8 @@ class _Word:
                     y, x, _ = self.grid.place(bit)
                     ramp = Ramp((value - y * row_step - x * col_step) % _MODULO, row_step, col_step)
                     ramps[ramp] = ramps.get(ramp, 0) | bit
-        return {ramp: bits for ramp, bits in ramps.items() if bits.bit_count() > 2}
+        found_ramps = (item for item in ramps.items() if item[1].bit_count() > 2)
+        return dict(sorted(found_ramps, key=lambda item: tuple(map(abs, item[0]))))
 
     def _write(self, level: int, box: Box, ramp: Ramp, need: int, *, go: bool = False) -> Write:
         return Write(level, box, self.index, ramp, need & self.grid.inside(box), go)

@@ -103,7 +103,7 @@ class Array(wiring.Component):
             connect(m, group.write, flipped(self.write[i]))
             self._link(m, group, groups[i + 1] if i + 1 < len(groups) else None)
         for name in ("psum_north_o", "iact_north_o"):
-            _swallow(m, getattr(groups[0], name))
+            m.d.comb += getattr(groups[0], name).ready.eq(-1)
         connect(m, flipped(self.config_i), groups[0].config_i)
         connect(m, flipped(self.burst), groups[0].burst)
         connect(m, groups[0].beat, flipped(self.beat))
@@ -117,16 +117,14 @@ class Array(wiring.Component):
     def _link(self, m: Module, here: Any, south: Any) -> None:
         """Join a group to the one south of it; what leaves the mesh's edge is swallowed."""
         if south is None:
-            _swallow(m, here.iact_south_o)
+            m.d.comb += here.iact_south_o.ready.eq(-1)
             return
         for source, out, target, into in (
             (here, "iact_south_o", south, "iact_north_i"),
             (south, "iact_north_o", here, "iact_south_i"),
             (south, "psum_north_o", here, "psum_south_i"),
         ):
-            for outs, ins in zip(getattr(source, out), getattr(target, into), strict=True):
-                for one, other in zip(outs, ins, strict=True):
-                    connect(m, one, other)
+            connect(m, getattr(source, out), getattr(target, into))
         connect(m, here.config_south, south.config_i)
 
     def _status(self, m: Module, groups: list[Any]) -> None:
@@ -153,9 +151,3 @@ class Array(wiring.Component):
             self.fault.eq(first_fault([group.fault for group in groups])),
             self.counter_value.eq(Choice(group.counter_value for group in groups)[chosen]),
         ]
-
-
-def _swallow(m: Module, columns: Any) -> None:
-    """Streams over the edge of the mesh."""
-    for column in columns:
-        m.d.comb += [stream.ready.eq(1) for stream in column]

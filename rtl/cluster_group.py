@@ -11,7 +11,9 @@ from amaranth.hdl import (
     Module,
     Mux,
     ResetSignal,
+    Shape,
     Signal,
+    Value,
 )
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -27,18 +29,25 @@ from rowmesh.rtl.layouts import ADDRESS_BITS, FAULT_BITS, Layouts
 __all__ = ["ClusterGroup", "first_fault", "link_members"]
 
 
+def bundle(shape: Any, count: int) -> wiring.Signature:
+    """`count` streams side by side in three wide signals.
+
+    Between groups they go together: what it costs to generate the array does not grow with the
+    number of streams.
+    """
+    bits = Shape.cast(shape).width * count
+    return wiring.Signature({"payload": Out(bits), "valid": Out(count), "ready": In(count)})
+
+
 def link_members(config: Config) -> dict[str, Any]:
     """Links of a group to its neighbours north and south, a column of clusters after the other."""
-    layouts = Layouts(config)
-    iact, psum = stream.Signature(layouts.iact_beat), stream.Signature(layouts.psum_beat)
-    banks, cols = (config.cluster_cols, config.glb_iact_banks), config.cluster_cols
-    members: dict[str, Any] = {
-        "psum_north_o": Out(psum).array(cols, config.pe_cols),
-        "psum_south_i": In(psum).array(cols, config.pe_cols),
-    }
+    c, layouts = config, Layouts(config)
+    iact = bundle(layouts.iact_beat, c.cluster_cols * c.glb_iact_banks)
+    psum = bundle(layouts.psum_beat, c.cluster_cols * c.pe_cols)
+    members: dict[str, Any] = {"psum_north_o": Out(psum), "psum_south_i": In(psum)}
     for side in ("north", "south"):
-        members[f"iact_{side}_i"] = In(iact).array(*banks)
-        members[f"iact_{side}_o"] = Out(iact).array(*banks)
+        members[f"iact_{side}_i"] = In(iact)
+        members[f"iact_{side}_o"] = Out(iact)
     return members
 
 
@@ -60,7 +69,7 @@ class ClusterGroup(wiring.Component):
         Resets the clusters, but not the masters: open transactions end.
     config_i : In(stream of `Layouts.config_write`), config_south : Out(stream)
         The configuration tree: down the first column, east along every row.
-    iact_*, psum_* : streams, (column of clusters, number)
+    iact_*, psum_* : bundles of streams, column by column
         Links north and south. West and east end at the edge of the mesh: what leaves is swallowed.
     read, write : AXI4 read and write channels
         The masters' ports.
@@ -129,13 +138,14 @@ class ClusterGroup(wiring.Component):
             m.d.comb += [cluster.row.eq(self.row + y), cluster.col.eq(x)]
             self._link(m, grid, y, x)
             self._configure(m, grid, y, x)
+        self._link_groups(m, grid)
         connect(m, flipped(self.config_i), grid[(0, 0)].config_i)
         self._connect_memory(m, list(grid.values()))
         self._status(m, grid)
         return m
 
     def _link(self, m: Module, grid: dict[tuple[int, int], Any], y: int, x: int) -> None:
-        """Join a cluster's outputs to its neighbours, or to the ports of the group."""
+        """Join a cluster's outputs to its neighbours inside the group."""
         here = grid[(y, x)]
         for dy, dx, out, into in (
             (-1, 0, "iact_north_o", "iact_south_i"),
@@ -152,18 +162,36 @@ class ClusterGroup(wiring.Component):
                     connect(m, source, getattr(there, into)[i])
                 elif dx:
                     m.d.comb += source.ready.eq(1)
-                else:
-                    connect(m, source, flipped(getattr(self, out)[x][i]))
-        for edge, name in (
-            (0, "iact_north_i"),
-            (self.rows - 1, "iact_south_i"),
-            (self.rows - 1, "psum_south_i"),
+
+    def _link_groups(self, m: Module, grid: dict[tuple[int, int], Any]) -> None:
+        """Join the edge clusters to the bundles that lead north and south."""
+        for name, y in (
+            ("iact_north", 0),
+            ("psum_north", 0),
+            ("iact_south", self.rows - 1),
+            ("psum_south", self.rows - 1),
         ):
-            if y == edge:
-                for outside, inside in zip(
-                    getattr(self, name)[x], getattr(here, name), strict=True
-                ):
-                    connect(m, flipped(outside), inside)
+            row = [grid[(y, x)] for x in range(self.config.cluster_cols)]
+            for port in (f"{name}_o", f"{name}_i"):
+                if port not in self.signature.members:
+                    continue
+                streams = [one for cluster in row for one in getattr(cluster, port)]
+                there = getattr(self, port)
+                payload = Cat(Value.cast(one.payload) for one in streams)
+                valid = Cat(one.valid for one in streams)
+                ready = Cat(one.ready for one in streams)
+                if port.endswith("_o"):
+                    m.d.comb += [
+                        there.payload.eq(payload),
+                        there.valid.eq(valid),
+                        ready.eq(there.ready),
+                    ]
+                else:
+                    m.d.comb += [
+                        payload.eq(there.payload),
+                        valid.eq(there.valid),
+                        there.ready.eq(ready),
+                    ]
 
     def _configure(self, m: Module, grid: dict[tuple[int, int], Any], y: int, x: int) -> None:
         """The configuration tree: down the first column, and east along every row."""

@@ -151,6 +151,13 @@ class Config:
                 f"rows_per_axi_master = {self.rows_per_axi_master}: "
                 f"must divide cluster_rows = {self.cluster_rows}"
             )
+        channels = self.rows_per_axi_master * self.cluster_cols * self.read_channels + 1
+        most = _INSTANCE_BITS // (self.axi_data_bits + 2)
+        if channels > most:
+            raise ValueError(
+                f"rows_per_axi_master = {self.rows_per_axi_master}: {channels} read channels of "
+                f"{self.axi_data_bits} b share a master, at most {most} can"
+            )
         if self.psum_bits < self.iact_bits + self.weight_bits:
             raise ValueError(
                 f"psum_bits = {self.psum_bits}: must hold one product, "
@@ -194,6 +201,11 @@ class Config:
     def axi_masters(self) -> int:
         """AXI4 masters: one for each group of cluster rows."""
         return self.cluster_rows // self.rows_per_axi_master
+
+    @property
+    def read_channels(self) -> int:
+        """DMA read channels of a cluster: iact and weight loaders, parameters."""
+        return self.glb_iact_banks + self.pe_rows + 1
 
     @property
     def csc_count_bits(self) -> int:
@@ -283,6 +295,8 @@ class Config:
 WORD_BYTES = 8
 #: (count, value) pairs of one iact NoC beat and of one iact SPad word.
 IACT_PAIRS = 2
+#: Output bits that Amaranth can number on one instance, here a master's data and handshakes.
+_INSTANCE_BITS = (1 << 16) - 256
 #: psums of one psum NoC beat and of one psum bank word.
 PSUM_LANES = 2
 

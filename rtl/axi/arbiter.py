@@ -1,12 +1,21 @@
 """Fair choice among requesters."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, ValueLike
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["RoundRobin"]
+__all__ = ["RoundRobin", "merge"]
+
+
+def merge(values: Sequence[ValueLike]) -> Any:
+    """OR of values of which at most one is not zero, as a tree: a chain is too deep for Python."""
+    if len(values) == 1:
+        return values[0]
+    half = len(values) // 2
+    return merge(values[:half]) | merge(values[half:])
 
 
 class RoundRobin(wiring.Component):

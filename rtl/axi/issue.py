@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from rowmesh.rtl.axi.arbiter import RoundRobin
+from rowmesh.rtl.axi.arbiter import RoundRobin, merge
 from rowmesh.rtl.axi.signatures import burst_layout
 from rowmesh.rtl.config import bits_for
 from rowmesh.rtl.layouts import ADDRESS_BITS
@@ -103,14 +103,14 @@ class BurstIssue(wiring.Component):
             arbiter.requests.eq(Cat(port.valid for port in self.burst)),
             arbiter.next.eq(takes),
         ]
-        merged: Any = 0
+        offered = []
         for i, port in enumerate(self.burst):
             grant = arbiter.grant[i]
             m.d.comb += port.ready.eq(takes & grant)
             bits = Cat(Value.cast(port.payload), Const(i, bits_for(self.channels - 1)))
-            merged = merged | bits & grant.replicate(entry.size)
+            offered.append(bits & grant.replicate(entry.size))
         with m.If(takes):
-            m.d.sync += [Value.cast(chosen).eq(merged), waiting.eq(arbiter.requests.any())]
+            m.d.sync += [Value.cast(chosen).eq(merge(offered)), waiting.eq(arbiter.requests.any())]
 
         # Check.
         first = chosen.burst.address

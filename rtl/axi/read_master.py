@@ -6,6 +6,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from rowmesh.rtl.axi.arbiter import merge
 from rowmesh.rtl.axi.issue import BurstIssue
 from rowmesh.rtl.axi.signatures import (
     BURST_INCR,
@@ -108,16 +109,16 @@ class AxiReadMaster(wiring.Component):
         beat = Signal.like(axi.rdata)
         full, last, bad = Signal(), Signal(), Signal()
         taken = Signal()
-        wanted: Any = 0
+        wanted = []
         for i, port in enumerate(self.data):
             mine = order.r_data == i
-            wanted = wanted | mine & port.ready
+            wanted.append(mine & port.ready)
             m.d.comb += [
                 port.payload.eq(beat),
                 port.valid.eq(full & mine & ~bad & ~issue.off),
             ]
         m.d.comb += [
-            taken.eq(full & (issue.off | bad | wanted)),
+            taken.eq(full & (issue.off | bad | merge(wanted))),
             axi.rready.eq(~full | taken),
             order.r_en.eq(taken & last),
         ]

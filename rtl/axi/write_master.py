@@ -6,6 +6,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from rowmesh.rtl.axi.arbiter import merge
 from rowmesh.rtl.axi.issue import BurstIssue
 from rowmesh.rtl.axi.signatures import (
     BURST_INCR,
@@ -115,18 +116,16 @@ class AxiWriteMaster(wiring.Component):
         index = Signal(8)
         length, channel = data_order.r_data[:8], data_order.r_data[8:]
         free, offered, moves, ends = Signal(), Signal(), Signal(), Signal()
-        merged_data: Any = 0
-        merged_strobe: Any = 0
-        valids: Any = 0
+        words, strobes, valids = [], [], []
         for i, port in enumerate(self.data):
             mine = channel == i
-            valids = valids | mine & port.valid
-            merged_data = merged_data | Mux(mine, port.payload.data, 0)
-            merged_strobe = merged_strobe | Mux(mine & ~issue.off, port.payload.strobe, 0)
+            valids.append(mine & port.valid)
+            words.append(Mux(mine, port.payload.data, 0))
+            strobes.append(Mux(mine & ~issue.off, port.payload.strobe, 0))
             m.d.comb += port.ready.eq(mine & data_order.r_rdy & free & ~issue.off)
         m.d.comb += [
             free.eq(~axi.wvalid | axi.wready),
-            offered.eq(valids | issue.off),
+            offered.eq(merge(valids) | issue.off),
             moves.eq(free & data_order.r_rdy & offered),
             ends.eq(index == length),
             data_order.r_en.eq(moves & ends),
@@ -135,8 +134,8 @@ class AxiWriteMaster(wiring.Component):
             m.d.sync += axi.wvalid.eq(moves)
         with m.If(moves):
             m.d.sync += [
-                axi.wdata.eq(merged_data),
-                axi.wstrb.eq(merged_strobe),
+                axi.wdata.eq(merge(words)),
+                axi.wstrb.eq(merge(strobes)),
                 axi.wlast.eq(ends),
                 index.eq(Mux(ends, 0, index + 1)),
             ]

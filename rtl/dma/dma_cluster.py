@@ -85,7 +85,7 @@ class DmaCluster(wiring.Component):
     @staticmethod
     def read_channels(config: Config) -> int:
         """Read channels of one cluster."""
-        return config.glb_iact_banks + config.pe_rows + 1
+        return config.read_channels
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
