@@ -12,7 +12,7 @@ from rowmesh.rtl.control.config_node import ConfigNode
 from rowmesh.rtl.dma.dma_cluster import DmaCluster
 from rowmesh.rtl.glb.glb_cluster import GlbCluster
 from rowmesh.rtl.layouts import FAULT_BITS, Layouts
-from rowmesh.rtl.noc.hop import Hop
+from rowmesh.rtl.noc.hop import Skid
 from rowmesh.rtl.noc.router_cluster import RouterCluster
 from rowmesh.rtl.pe.activity_counters import COUNTER_BITS, ENTRIES
 from rowmesh.rtl.pe.pe_cluster import PeCluster
@@ -38,7 +38,7 @@ class Cluster(wiring.Component):
     iact_{north,south,west,east}_{i,o} : streams, array of `glb_iact_banks`
     weight_{west,east}_{i,o} : streams, array of `pe_rows`
     psum_north_o, psum_south_i : streams, array of `pe_cols`
-        The mesh. Every output comes from a `Hop`.
+        The mesh. Outputs come from registers through a few gates.
     read_burst, read_beat : streams, array of `read_channels`
     write_burst, write_beat, write_done
         To the AXI masters.
@@ -176,43 +176,28 @@ class Cluster(wiring.Component):
         m.d.comb += dma.write_done.eq(self.write_done)
 
     def _connect_mesh(self, m: Module, routers: Any) -> None:
-        """Links of the mesh: a `Hop` on every output."""
+        """Links of the mesh. Routers of iacts and weights cut every path, PEs do but for ready."""
         for name, sides in (
             ("iact", ("north", "south", "west", "east")),
             ("weight", ("west", "east")),
-            ("psum", ("north",)),
         ):
-            for side in sides:
-                outs = getattr(routers, f"{name}_{side}_o")
-                for i, out in enumerate(outs):
-                    hop = Hop(out.payload.shape())
-                    m.submodules[f"hop_{name}_{side}_{i}"] = hop
-                    connect(m, out, hop.i)
-                    connect(m, hop.o, flipped(getattr(self, f"{name}_{side}_o")[i]))
-        for port in (
-            *(f"iact_{side}_i" for side in ("north", "south", "west", "east")),
-            *(f"weight_{side}_i" for side in ("west", "east")),
-            "psum_south_i",
+            for port in (f"{name}_{side}_{way}" for side in sides for way in ("i", "o")):
+                for inside, outside in zip(
+                    getattr(routers, port), getattr(self, port), strict=True
+                ):
+                    connect(m, inside, flipped(outside))
+        for i, (out, outside) in enumerate(
+            zip(routers.psum_north_o, self.psum_north_o, strict=True)
         ):
-            for outside, inside in zip(getattr(self, port), getattr(routers, port), strict=True):
-                connect(m, flipped(outside), inside)
+            m.submodules[f"skid_{i}"] = skid = Skid(out.payload.shape())
+            connect(m, out, skid.i)
+            connect(m, skid.o, flipped(outside))
+        for inside, outside in zip(routers.psum_south_i, self.psum_south_i, strict=True):
+            connect(m, inside, flipped(outside))
 
     def _status(
         self, m: Module, node: Any, dma: Any, glb: Any, routers: Any, pes: Any, post: Any
     ) -> None:
-        links = Cat(
-            stream.valid
-            for name in (
-                "iact_north_o",
-                "iact_south_o",
-                "iact_west_o",
-                "iact_east_o",
-                "weight_west_o",
-                "weight_east_o",
-                "psum_north_o",
-            )
-            for stream in getattr(self, name)
-        )
         busy = Signal()
         m.d.comb += busy.eq(
             node.pending
@@ -220,7 +205,7 @@ class Cluster(wiring.Component):
             | glb.busy
             | pes.busy
             | post.busy
-            | links.any()
+            | Cat(link.valid for link in self.psum_north_o).any()
             | routers.iact_busy.any()
             | routers.weight_busy.any()
             | routers.psum_busy.any()

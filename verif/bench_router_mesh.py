@@ -1,4 +1,4 @@
-"""Bench of routers linked by Hops: the delivery patterns of all three networks, back to back.
+"""Bench of linked routers: the delivery patterns of all three networks, back to back.
 
 A circuit of a network says for every cluster from where it takes its data; the descriptors of
 the routers follow from that.

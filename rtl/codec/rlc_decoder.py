@@ -58,10 +58,11 @@ class RlcDecoder(wiring.Component):
 
     Notes
     -----
-    2 cycles from a word in to a word out. A pair a cycle, but for a pair that lies in a later word
-    than the one before: one more cycle for every word passed. So a plain word takes
-    ``max(1, non-zeros)`` cycles or a little more. One cycle between chunks. `o` comes from
-    registers; combinational from `o.ready` to `i.ready`.
+    1 cycle from the last pair of a word to the word out. A pair a cycle, but for a pair that lies
+    in a later word than the one before: one more cycle for every word passed. So a plain word
+    takes ``max(1, non-zeros)`` cycles or a little more. One cycle between chunks. `o` comes from
+    registers; pairs are read from `i`, whose word is taken with its last one: combinational from
+    `i` and `o.ready` to `i.ready`.
     """
 
     def __init__(self, chunk_bits: int = CHUNK_BITS) -> None:
@@ -80,64 +81,63 @@ class RlcDecoder(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         layout = rlc_word_layout()
-        loaded: Any = layout(self.i.payload)
+        word: Any = layout(self.i.payload)
         active = Signal()
         words = Signal(self.chunk_bits, reset_less=True)  # still to be completed
-        pairs: Any = Signal(layout["pairs"].shape, reset_less=True)  # the next one at index 0
-        left = Signal(range(RLC_PAIRS + 1))  # pairs in `pairs`
-        final = Signal()  # no word follows in the chunk
-        at = Signal(range(WORD_BYTES))  # next byte of `o.payload`, while it is not valid
+        index = Signal(range(RLC_PAIRS), reset_less=True)  # of the next pair in its word
+        final = Signal(reset_less=True)  # no word follows in the chunk
+        at = Signal(range(WORD_BYTES), reset_less=True)  # next byte of `o.payload`
+        # Zeros before the pair that lie in this word, when words were passed since the last one.
+        passed, rest = Signal(reset_less=True), Signal(RLC_COUNT_BITS, reset_less=True)
 
-        count, value = pairs[0].count, pairs[0].value
+        pair: Any = Signal(layout["pairs"].shape.elem_shape)
         byte = Signal(range(WORD_BYTES + (1 << RLC_COUNT_BITS)))  # where the value goes
-        steps, takes_pair, completes = Signal(), Signal(), Signal()
-        over = (words == 0) & (left == 0)
+        goes, present, empty, steps = Signal(), Signal(), Signal(), Signal()
+        takes_pair, last_pair, completes = Signal(), Signal(), Signal()
         m.d.comb += [
-            byte.eq(at + count),
-            steps.eq(active & (words != 0) & (~self.o.valid | self.o.ready) & (self.fault == 0)),
-            takes_pair.eq(steps & (left != 0) & (byte < WORD_BYTES)),
+            pair.eq(word.pairs[index]),
+            byte.eq(at + Mux(passed, rest, pair.count)),
+            goes.eq(active & (words != 0) & (self.fault == 0)),
+            empty.eq(word.valid == 0),
+            present.eq(self.i.valid & ~final & ~empty),
+            last_pair.eq(index + 1 == word.valid),
+            steps.eq(goes & (~self.o.valid | self.o.ready)),
+            takes_pair.eq(steps & present & (byte < WORD_BYTES)),
             # A word is complete at its last byte, or when what follows is further on.
-            completes.eq(steps & Mux(left != 0, byte >= WORD_BYTES - 1, final)),
+            completes.eq(steps & Mux(present, byte >= WORD_BYTES - 1, final)),
+            self.i.ready.eq((takes_pair & last_pair) | (goes & ~final & empty)),
             self.chunk.ready.eq(~active),
             self.busy.eq(active | self.o.valid),
-            self.i.ready.eq(
-                active
-                & ~final
-                & (words != 0)
-                & (self.fault == 0)
-                & ((left == 0) | (takes_pair & (left == 1) & ~(completes & (words == 1))))
-            ),
         ]
 
         with m.If(self.o.valid & self.o.ready):
             m.d.sync += [self.o.valid.eq(0), self.o.payload.eq(0)]
         with m.If(takes_pair):
             m.d.sync += [
-                self.o.payload.word_select(byte[:3], RLC_VALUE_BITS).eq(value),
+                self.o.payload.word_select(byte[:3], RLC_VALUE_BITS).eq(pair.value),
                 at.eq(byte + 1),
-                pairs.eq(pairs.as_value() >> pairs[0].shape().size),
-                left.eq(left - 1),
+                passed.eq(0),
+                index.eq(Mux(last_pair, 0, index + 1)),
             ]
         with m.Elif(completes):
-            m.d.sync += [at.eq(0), count.eq(byte - WORD_BYTES)]
+            m.d.sync += [at.eq(0), passed.eq(present), rest.eq(byte - WORD_BYTES)]
         with m.If(completes):
             m.d.sync += [self.o.valid.eq(1), words.eq(words - 1)]
 
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [
-                pairs.eq(loaded.pairs),
-                left.eq(loaded.valid),
-                final.eq(loaded.valid < RLC_PAIRS),
-            ]
-            with m.If(loaded.valid > RLC_PAIRS):
-                m.d.sync += self.fault.eq(Fault.RLC_FORMAT)
-        with m.If(active & (words == 0) & (left != 0)):
+        short = Signal()
+        many = self.i.valid & goes & ~final & (word.valid > RLC_PAIRS)
+        beyond = completes & (words == 1) & present & ~(takes_pair & last_pair)
+        m.d.comb += short.eq(self.i.valid & self.i.ready & (word.valid < RLC_PAIRS))
+        with m.If(short):
+            m.d.sync += final.eq(1)
+        with m.If(many | beyond):
             m.d.sync += self.fault.eq(Fault.RLC_FORMAT)
 
+        over = active & (words == 0) & (self.fault == 0)
+        m.d.sync += self.drained.eq(short | (over & ~final))
         with m.If(self.chunk.valid & self.chunk.ready):
-            m.d.sync += [active.eq(1), words.eq(self.chunk.payload), final.eq(0), at.eq(0)]
-        with m.Elif(active & over):
+            m.d.sync += [active.eq(1), words.eq(self.chunk.payload), final.eq(0)]
+            m.d.sync += [at.eq(0), passed.eq(0), index.eq(0)]
+        with m.Elif(over):
             m.d.sync += active.eq(0)
-        short = self.i.valid & self.i.ready & (loaded.valid < RLC_PAIRS)
-        m.d.sync += self.drained.eq(short | (active & over & ~final))
         return m

@@ -12,6 +12,9 @@ from rowmesh.rtl.layouts import FAULT_BITS, WORD_BITS, Fault, Layouts
 
 __all__ = ["WeightLoader"]
 
+#: Requests that are under way at most.
+AHEAD = 7
+
 
 class WeightLoader(wiring.Component):
     """Read a region of packed weight blocks `repeats` times and send the blocks.
@@ -43,8 +46,8 @@ class WeightLoader(wiring.Component):
 
     Notes
     -----
-    3 cycles from a DRAM word to its weight word. A weight word a cycle as long as DRAM words come;
-    a cycle for each length word, 3 cycles between repeats. `weight` comes from registers.
+    1 cycle from a DRAM word to its weight word. A weight word a cycle as long as DRAM words come;
+    a cycle for each length word, 3 or 4 cycles between repeats. `weight` comes from registers.
     Combinational from `data.valid` to `data.ready`.
     """
 
@@ -72,17 +75,20 @@ class WeightLoader(wiring.Component):
         job: Any = self.desc.payload
         repeats = Signal.like(job.repeats, reset_less=True)  # still to do, this one included
         restarts, wanted = Signal(), Signal()
-        word, full, taken, exhausted = self._gearbox(m, job, restarts, wanted)
+        begun, drops = Signal(), Signal()  # a DRAM word is used in part; take it unused
+        word, full, taken, exhausted = self._gearbox(m, job, restarts, wanted, begun, drops)
 
-        to_ask = Signal.like(job.repeats)
+        # Requests for this repeat and the ones after it.
+        asked = Signal(range(AHEAD + 1))
+        asks, ends, running = Signal(), Signal(), Signal()
         request: Any = self.request.payload
         m.d.comb += [
-            self.request.valid.eq(to_ask != 0),
+            self.request.valid.eq(running & (asked != repeats) & (asked != AHEAD)),
             request.address.eq(job.base),
             request.words.eq(job.words),
+            asks.eq(self.request.valid & self.request.ready),
         ]
-        with m.If(self.request.valid & self.request.ready):
-            m.d.sync += to_ask.eq(to_ask - 1)
+        m.d.sync += asked.eq(asked + asks - ends)
 
         left = Signal(bits_for(self.longest), reset_less=True)  # words of the block
         blocks = Signal.like(job.blocks, reset_less=True)  # of this repeat
@@ -90,6 +96,7 @@ class WeightLoader(wiring.Component):
         m.d.comb += [beat.word.eq(word), beat.last.eq(left == 1)]
         with m.FSM(name="state") as state:
             m.d.comb += self.busy.eq(~state.ongoing("IDLE"))
+            m.d.comb += running.eq(~state.ongoing("IDLE") & ~state.ongoing("FAULT"))
             with m.State("IDLE"):
                 empty = (job.blocks == 0) | (job.repeats == 0)
                 m.d.comb += [self.desc.ready.eq(empty), restarts.eq(1)]
@@ -99,8 +106,6 @@ class WeightLoader(wiring.Component):
                     with m.If(job.words == 0):
                         m.d.sync += self.fault.eq(Fault.WEIGHT_FORMAT)
                         m.next = "FAULT"
-                    with m.Else():
-                        m.d.sync += to_ask.eq(job.repeats)
             with m.State("LENGTH"):
                 m.d.comb += [wanted.eq(1), taken.eq(full)]
                 m.d.sync += left.eq(word)
@@ -129,18 +134,27 @@ class WeightLoader(wiring.Component):
                     m.d.sync += self.fault.eq(Fault.WEIGHT_FORMAT)
                     m.next = "FAULT"
             with m.State("REPEAT"):
-                m.d.comb += [restarts.eq(1), self.cancel.eq(1)]
-                m.d.sync += [repeats.eq(repeats - 1), blocks.eq(job.blocks)]
-                m.next = "LENGTH"
-                with m.If(repeats == 1):
-                    m.d.comb += self.desc.ready.eq(1)
-                    m.next = "IDLE"
+                # Only the request of a word that was taken can be cancelled.
+                m.d.comb += drops.eq(begun)
+                with m.If(~begun):
+                    m.d.comb += [restarts.eq(1), self.cancel.eq(1), ends.eq(1)]
+                    m.d.sync += [repeats.eq(repeats - 1), blocks.eq(job.blocks)]
+                    m.next = "LENGTH"
+                    with m.If(repeats == 1):
+                        m.d.comb += self.desc.ready.eq(1)
+                        m.next = "IDLE"
             with m.State("FAULT"):
                 pass
         return m
 
     def _gearbox(
-        self, m: Module, job: Any, restarts: Signal, wanted: Signal
+        self,
+        m: Module,
+        job: Any,
+        restarts: Signal,
+        wanted: Signal,
+        begun: Signal,
+        drops: Signal,
     ) -> tuple[Signal, Signal, Signal, Signal]:
         """Cut DRAM words into weight words.
 
@@ -150,40 +164,52 @@ class WeightLoader(wiring.Component):
             The next weight word and its valid and ready; no further one lies in the region.
         """
         unit = gcd(WORD_BITS, self.sparse_bits, self.dense_bits)
-        units = WORD_BITS // unit
-        word, full, taken, exhausted = (
-            Signal(self.sparse_bits, name="word", reset_less=True),
+        units, longest = WORD_BITS // unit, self.sparse_bits // unit
+        word = Signal(self.sparse_bits, name="word", reset_less=True)
+        full, taken, exhausted = (
             Signal(name="full"),
             Signal(name="taken"),
             Signal(name="exhausted"),
         )
-        current, present = (
-            Signal(WORD_BITS, reset_less=True),
-            Signal(),
-        )  # the DRAM word that is being cut
-        final = Signal()  # the region ends with it
-        at = Signal(range(units))  # its next unit
-        end = Signal(range(2 * units + 1))
-        beyond, finishes, cuts = Signal(), Signal(), Signal()
+        payload = self.data.payload
+        tail = Signal(self.sparse_bits - unit, reset_less=True)  # end of the DRAM word before
+        have = Signal(range(longest))  # units in it
+        at = Signal(range(units))  # next unit of the DRAM word; 0 while there is a tail
+        final = Signal()  # the DRAM word before was the last of the region
+        cuts, pops = Signal(), Signal()
         step = Mux(job.dense, self.dense_bits // unit, self.sparse_bits // unit)
-        shifted = Cat(current, self.data.payload) >> (at * unit)
-        cut = Mux(job.dense, shifted[: self.dense_bits], shifted[: self.sparse_bits])
+        left = Signal(range(units + longest))  # units of the DRAM word behind this weight word
+        cut = Signal(self.sparse_bits)
         m.d.comb += [
-            end.eq(at + step),
-            beyond.eq(end > units),
-            finishes.eq(end >= units),
-            cuts.eq(wanted & present & (~full | taken) & (~beyond | (self.data.valid & ~final))),
-            self.data.ready.eq(wanted & ~final & (~present | (cuts & finishes))),
-            exhausted.eq(final & ~full & (~present | beyond)),
+            left.eq(units + have - at - step),
+            pops.eq(left < step),  # the next weight word needs the next DRAM word
+            cuts.eq(wanted & self.data.valid & ~final & (~full | taken)),
+            self.data.ready.eq((cuts & pops) | drops),
+            exhausted.eq(final & ~full),
         ]
+        with m.Switch(have):
+            for n in range(1, longest):
+                with m.Case(n):
+                    m.d.comb += cut.eq(Cat(tail[: n * unit], payload))
+            with m.Default():
+                m.d.comb += cut.eq(payload >> (at * unit))
         with m.If(taken):
             m.d.sync += full.eq(0)
         with m.If(cuts):
-            m.d.sync += [full.eq(1), word.eq(cut), at.eq(end)]
-            with m.If(finishes):
-                m.d.sync += [at.eq(end - units), present.eq(0)]
-        with m.If(self.data.valid & self.data.ready):
-            m.d.sync += [current.eq(self.data.payload), present.eq(1), final.eq(self.ends)]
+            m.d.sync += [
+                full.eq(1),
+                word.eq(Mux(job.dense, cut[: self.dense_bits], cut)),
+                at.eq(Mux(pops, 0, units - left)),
+                have.eq(Mux(pops, left, 0)),
+                final.eq(pops & self.ends),
+            ]
+            with m.Switch(left):
+                for n in range(1, longest):
+                    with m.Case(n):
+                        m.d.sync += tail.eq(payload[-n * unit :])
+        with m.If(drops):
+            m.d.sync += at.eq(0)
         with m.If(restarts):
-            m.d.sync += [full.eq(0), present.eq(0), final.eq(0), at.eq(0)]
+            m.d.sync += [full.eq(0), final.eq(0), at.eq(0), have.eq(0)]
+        m.d.comb += begun.eq(at != 0)
         return word, full, taken, exhausted

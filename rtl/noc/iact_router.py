@@ -4,13 +4,14 @@ from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rowmesh.rtl.config import Config
 from rowmesh.rtl.layouts import Layouts, Source
 from rowmesh.rtl.noc.fork import Fork
+from rowmesh.rtl.noc.hop import Hop
 
-__all__ = ["IactRouter"]
+__all__ = ["IactRouter", "gate"]
 
 
 class IactRouter(wiring.Component):
@@ -27,8 +28,8 @@ class IactRouter(wiring.Component):
     Attributes
     ----------
     desc : In(stream of `Layouts.iact_router`)
-        The circuit; taken with its last beat. Period 0 means 16; sources that do not exist mean
-        `Source.LOCAL`.
+        The circuit; taken when its last beat has left. Period 0 means 16; sources that do not exist
+        mean `Source.LOCAL`.
     local : In(stream of `Layouts.iact_beat`)
         From the GLB bank of this router.
     north_i, south_i, west_i, east_i : In(stream), north_o, south_o, west_o, east_o : Out(stream)
@@ -40,9 +41,8 @@ class IactRouter(wiring.Component):
 
     Notes
     -----
-    Latency 0, one beat a cycle, one cycle between descriptors. Combinational from the inputs'
-    payload and valid to the outputs', and from the outputs' ready to the inputs': every link of
-    the mesh needs a `Hop`.
+    Latency 1 cycle, one beat a cycle, three cycles between descriptors. A `Hop` stands between the
+    sources and the destinations: it cuts every path, so links of the mesh need no register.
     """
 
     def __init__(self, config: Config) -> None:
@@ -72,15 +72,38 @@ class IactRouter(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
+        m.submodules.hop = hop = Hop(self.layouts.iact_beat)
         m.submodules.fork = fork = Fork(self.layouts.iact_beat, 4 + self.pes)
         circuit: Any = self.desc.payload
+        opened = Signal()  # segments of the circuit are still to come
+        self._build_source(m, circuit, opened, hop.i)
+        connect(m, hop.o, fork.i)
+
         left = Signal.like(circuit.segments, reset_less=True)
-        slot = Signal(4, reset_less=True)  # segment number mod period
-        ends = Signal()
-        m.d.comb += [
-            ends.eq(fork.i.valid & fork.i.ready & fork.i.payload.last),
-            self.desc.ready.eq(Mux(self.busy, ends & (left == 1), circuit.segments == 0)),
-        ]
+        slot = Signal(4, reset_less=True)  # number of the segment that leaves, mod period
+        empty = circuit.segments == 0
+        m.d.comb += self.desc.ready.eq(Mux(self.busy, ~opened & ~hop.o.valid, empty))
+        with m.If(~self.busy):
+            begins = self.desc.valid & ~empty
+            m.d.sync += [left.eq(circuit.segments), slot.eq(0)]
+            m.d.sync += [self.busy.eq(begins), opened.eq(begins)]
+        with m.Elif(self.desc.ready):
+            m.d.sync += self.busy.eq(0)
+        with m.If(hop.i.valid & hop.i.ready & hop.i.payload.last):
+            m.d.sync += [left.eq(left - 1), opened.eq(left != 1)]
+        with m.If(fork.i.valid & fork.i.ready & fork.i.payload.last):
+            m.d.sync += slot.eq(Mux(slot + 1 == circuit.period, 0, slot + 1))
+
+        destinations = [self.north_o, self.south_o, self.west_o, self.east_o, *self.pe]
+        for tap, port in zip(fork.o, destinations, strict=True):
+            connect(m, tap, flipped(port))
+        listens = [entry.enable & (entry.phase == slot) for entry in circuit.listeners]
+        neighbours = [circuit.to_north, circuit.to_south, circuit.to_west, circuit.to_east]
+        m.d.comb += fork.select.eq(Cat(*neighbours, *listens))
+        return m
+
+    def _build_source(self, m: Module, circuit: Any, opened: Signal, sink: Any) -> None:
+        """Feed `sink` from the source of the circuit."""
         sources = {
             Source.NORTH: self.north_i,
             Source.SOUTH: self.south_i,
@@ -90,39 +113,15 @@ class IactRouter(wiring.Component):
         with m.Switch(circuit.source):
             for source, port in sources.items():
                 with m.Case(source.value):
-                    self._connect(m, port, fork.i)
+                    gate(m, port, sink, opened)
             with m.Default():
-                self._connect(m, self.local, fork.i)
+                gate(m, self.local, sink, opened)
 
-        destinations = [self.north_o, self.south_o, self.west_o, self.east_o, *self.pe]
-        for tap, port in zip(fork.o, destinations, strict=True):
-            m.d.comb += [
-                port.payload.eq(tap.payload),
-                port.valid.eq(tap.valid),
-                tap.ready.eq(port.ready),
-            ]
-        listens = [entry.enable & (entry.phase == slot) for entry in circuit.listeners]
-        neighbours = [circuit.to_north, circuit.to_south, circuit.to_west, circuit.to_east]
-        m.d.comb += fork.select.eq(Cat(*neighbours, *listens))
 
-        with m.If(~self.busy):
-            m.d.sync += [
-                left.eq(circuit.segments),
-                slot.eq(0),
-                self.busy.eq(self.desc.valid & (circuit.segments != 0)),
-            ]
-        with m.Elif(ends):
-            m.d.sync += [
-                left.eq(left - 1),
-                slot.eq(Mux(slot + 1 == circuit.period, 0, slot + 1)),
-                self.busy.eq(left != 1),
-            ]
-        return m
-
-    def _connect(self, m: Module, port: Any, sink: Any) -> None:
-        """Feed `sink` from `port` while a circuit is held."""
-        m.d.comb += [
-            sink.payload.eq(port.payload),
-            sink.valid.eq(port.valid & self.busy),
-            port.ready.eq(sink.ready & self.busy),
-        ]
+def gate(m: Module, port: Any, sink: Any, opened: Signal) -> None:
+    """Connect the streams while `opened`."""
+    m.d.comb += [
+        sink.payload.eq(port.payload),
+        sink.valid.eq(port.valid & opened),
+        port.ready.eq(sink.ready & opened),
+    ]

@@ -35,7 +35,7 @@ class RouterCluster(wiring.Component):
 
     Notes
     -----
-    Cuts no path: every link of the mesh needs a `Hop` outside.
+    Routers of iacts and weights cut every path; links of psums need a `Skid` outside.
     """
 
     def __init__(self, config: Config) -> None:

@@ -4,11 +4,13 @@ from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rowmesh.rtl.config import Config
 from rowmesh.rtl.layouts import Layouts, Source
 from rowmesh.rtl.noc.fork import Fork
+from rowmesh.rtl.noc.hop import Hop
+from rowmesh.rtl.noc.iact_router import gate
 
 __all__ = ["WeightRouter"]
 
@@ -27,7 +29,7 @@ class WeightRouter(wiring.Component):
     Attributes
     ----------
     desc : In(stream of `Layouts.weight_router`)
-        The circuit; taken with its last beat. Sources but `WEST` and `EAST` mean `LOCAL`.
+        The circuit; taken when its last beat has left. Sources but `WEST` and `EAST` mean `LOCAL`.
     local : In(stream of `Layouts.weight_beat`)
         From the weight loader.
     west_i, east_i : In(stream), west_o, east_o : Out(stream)
@@ -39,9 +41,8 @@ class WeightRouter(wiring.Component):
 
     Notes
     -----
-    Latency 0, one beat a cycle, one cycle between descriptors. Combinational from the inputs'
-    payload and valid to the outputs', and from the outputs' ready to the inputs': every link of
-    the mesh needs a `Hop`.
+    Latency 1 cycle, one beat a cycle, three cycles between descriptors. A `Hop` stands between the
+    sources and the destinations: it cuts every path, so links of the mesh need no register.
     """
 
     def __init__(self, config: Config) -> None:
@@ -67,54 +68,47 @@ class WeightRouter(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
+        m.submodules.hop = hop = Hop(self.layouts.weight_beat)
         m.submodules.fork = fork = Fork(self.layouts.weight_beat, 2 + self.cols)
         circuit: Any = self.desc.payload
-        left = Signal.like(circuit.blocks, reset_less=True)
-        turn = Signal(self.cols, reset_less=True)  # listeners of this block
-        ends = Signal()
-        m.d.comb += [
-            ends.eq(fork.i.valid & fork.i.ready & fork.i.payload.last),
-            self.desc.ready.eq(Mux(self.busy, ends & (left == 1), circuit.blocks == 0)),
-        ]
+        opened = Signal()  # blocks of the circuit are still to come
         with m.Switch(circuit.source):
             for source, port in ((Source.WEST, self.west_i), (Source.EAST, self.east_i)):
                 with m.Case(source.value):
-                    self._connect(m, port, fork.i)
+                    gate(m, port, hop.i, opened)
             with m.Default():
-                self._connect(m, self.local, fork.i)
+                gate(m, self.local, hop.i, opened)
+        connect(m, hop.o, fork.i)
 
-        destinations = [self.west_o, self.east_o, *self.pe]
-        for tap, port in zip(fork.o, destinations, strict=True):
-            m.d.comb += [
-                port.payload.eq(tap.payload),
-                port.valid.eq(tap.valid),
-                tap.ready.eq(port.ready),
-            ]
-        m.d.comb += fork.select.eq(Cat(circuit.to_west, circuit.to_east, turn))
-
+        left = Signal.like(circuit.blocks, reset_less=True)
+        turn = Signal(self.cols, reset_less=True)  # listeners of the block that leaves
         # One-hot `turn`: ~(turn - 1) << 1 masks the columns above it.
         above = Signal(self.cols)
-        m.d.comb += above.eq(circuit.listeners & (~(turn - 1) << 1))
+        listeners = circuit.listeners
+        empty = circuit.blocks == 0
+        m.d.comb += [
+            self.desc.ready.eq(Mux(self.busy, ~opened & ~hop.o.valid, empty)),
+            above.eq(listeners & (~(turn - 1) << 1)),
+        ]
         with m.If(~self.busy):
-            listeners = circuit.listeners
+            begins = self.desc.valid & ~empty
             m.d.sync += [
                 left.eq(circuit.blocks),
                 turn.eq(Mux(circuit.deal, _lowest(listeners), listeners)),
-                self.busy.eq(self.desc.valid & (circuit.blocks != 0)),
+                self.busy.eq(begins),
+                opened.eq(begins),
             ]
-        with m.Elif(ends):
-            m.d.sync += [left.eq(left - 1), self.busy.eq(left != 1)]
-            with m.If(circuit.deal):
-                m.d.sync += turn.eq(_lowest(Mux(above.any(), above, circuit.listeners)))
-        return m
+        with m.Elif(self.desc.ready):
+            m.d.sync += self.busy.eq(0)
+        with m.If(hop.i.valid & hop.i.ready & hop.i.payload.last):
+            m.d.sync += [left.eq(left - 1), opened.eq(left != 1)]
+        with m.If(fork.i.valid & fork.i.ready & fork.i.payload.last & circuit.deal):
+            m.d.sync += turn.eq(_lowest(Mux(above.any(), above, listeners)))
 
-    def _connect(self, m: Module, port: Any, sink: Any) -> None:
-        """Feed `sink` from `port` while a circuit is held."""
-        m.d.comb += [
-            sink.payload.eq(port.payload),
-            sink.valid.eq(port.valid & self.busy),
-            port.ready.eq(sink.ready & self.busy),
-        ]
+        for tap, port in zip(fork.o, [self.west_o, self.east_o, *self.pe], strict=True):
+            connect(m, tap, flipped(port))
+        m.d.comb += fork.select.eq(Cat(circuit.to_west, circuit.to_east, turn))
+        return m
 
 
 def _lowest(mask: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`RouterCluster` x 4 with Hops between them, on both simulators."""
+"""`RouterCluster` x 4, linked as a `Cluster` links them, on both simulators."""
 
 import dataclasses
 from typing import Any
@@ -9,7 +9,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import connect, flipped
 
 from rowmesh.rtl.config import Config, load_config
-from rowmesh.rtl.noc.hop import Hop
+from rowmesh.rtl.noc.hop import Skid
 from rowmesh.rtl.noc.router_cluster import RouterCluster
 from rowmesh.verif.simulator import Simulator, run_bench
 
@@ -20,7 +20,7 @@ SIDES |= {"west": (0, -1, "east"), "east": (0, 1, "west")}
 
 
 class RouterMesh(wiring.Component):
-    """`cluster_rows` x `cluster_cols` router clusters, a `Hop` on every link.
+    """`cluster_rows` x `cluster_cols` router clusters, a `Skid` on every link of psums.
 
     Ports are those of `RouterCluster` but for the mesh, as arrays with the cluster's number in
     front. Links at the edge are closed.
@@ -52,10 +52,13 @@ class RouterMesh(wiring.Component):
                     other = clusters[to_row * c.cluster_cols + to_col]
                     ends = getattr(other, f"{port.split('_')[0]}_{back}_i")
                     for i, (out, end) in enumerate(zip(inside, ends, strict=True)):
-                        hop = Hop(out.payload.shape())
-                        m.submodules[f"hop_{port}_{row}_{col}_{i}"] = hop
-                        connect(m, out, hop.i)
-                        connect(m, hop.o, end)
+                        if not port.startswith("psum"):
+                            connect(m, out, end)
+                            continue
+                        skid = Skid(out.payload.shape())
+                        m.submodules[f"skid_{port}_{row}_{col}_{i}"] = skid
+                        connect(m, out, skid.i)
+                        connect(m, skid.o, end)
                 elif not port.endswith("_i"):
                     outside = getattr(self, port)[number]
                     if member.is_port:
