@@ -233,12 +233,16 @@ class _Compiler:
             self.progress(f"{layers[-1].name}: {layers[-1].describe()}")
         program.end()
         binary = program.to_bytes()
+        # It is checked, a word a cycle, before the first layer.
+        words = len(binary) // WORD_BYTES
+        first = layers[0]
+        layers[0] = dataclasses.replace(first, predicted_cycles=first.predicted_cycles + words)
         self.steps.append(
             DeviceStep(
                 layers=tuple(layers),
                 inputs=tuple(inputs),
                 address=self.memory.place(binary),
-                words=len(binary) // WORD_BYTES,
+                words=words,
             )
         )
         self.pending.clear()

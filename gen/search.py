@@ -14,7 +14,7 @@ from rowmesh.gen.task import ConvTask
 from rowmesh.gen.tile_work import reader_parts
 from rowmesh.gen.tiling import phases
 from rowmesh.rtl.config import IACT_PAIRS, WORD_BYTES, Config
-from rowmesh.sim_models.cycle_model import BlockWords, predicted_cycles
+from rowmesh.sim_models.cycle_model import BlockWords, predicted_cycles, program_words
 
 __all__ = ["best_mapping"]
 
@@ -29,21 +29,33 @@ _FULL = 0.95
 
 
 class _Blocks:
-    """Sizes of a layer's weight blocks, by (c0, s0, m0): computed once each."""
+    """Sizes of a layer's weight blocks: computed once for all mappings with the same blocks."""
 
     def __init__(self, config: Config, task: ConvTask) -> None:
         self.config, self.task = config, task
-        self.known: dict[tuple[int, int, int, bool], BlockWords] = {}
+        self.words: dict[tuple[int, int, int, bool], NDArray[np.int64]] = {}
+        self.known: dict[tuple[int | bool, ...], BlockWords] = {}
 
     def __call__(self, mapping: Mapping) -> BlockWords:
         """Sizes of the blocks of a mapping."""
         key = (mapping.c0, mapping.s0, mapping.m0, mapping.dense)
-        if key not in self.known:
-            words = self._words(*key)
-            self.known[key] = BlockWords(
-                int(words.max()), float(words.mean()), float(words.mean(axis=0).max())
-            )
-        return self.known[key]
+        together = (mapping.channels_first, mapping.depth, mapping.output_cols)
+        known = self.known.get((*key, *together))
+        if known is None:
+            if key not in self.words:
+                self.words[key] = self._words(*key)
+            known = self.known[*key, *together] = self._sizes(mapping, self.words[key])
+        return known
+
+    def _sizes(self, mapping: Mapping, words: NDArray[np.int64]) -> BlockWords:
+        """What `BlockWords` says, from the words of all blocks."""
+        order = (0, 1, 2, 3) if mapping.channels_first else (0, 3, 1, 2)
+        items = words.transpose(order).reshape(len(words), -1)
+        missing = mapping.depth * mapping.passes - items.shape[1]
+        items = np.pad(items, ((0, -len(items) % mapping.output_cols), (0, missing)))
+        steps = items.reshape(-1, mapping.output_cols, mapping.depth, mapping.passes)
+        busiest = steps.max(axis=(1, 2)).mean()
+        return BlockWords(int(words.max()), float(words.mean()), float(busiest))
 
     def _words(self, c0: int, s0: int, m0: int, dense: bool) -> NDArray[np.int64]:
         """Words of shape (groups of m0, R, S parts, C parts)."""
@@ -189,6 +201,7 @@ def best_mapping(config: Config, task: ConvTask) -> tuple[Mapping, float, str]:
     blocks = _Blocks(config, task)
     density = task.input.density
     best: tuple[Mapping, float, str] | None = None
+    most = math.inf  # cycles of the best, with those of the check of its program
     # Inputs in parts only where nothing else fits: they are loaded again for every output group.
     for small in (False, True):
         for mapping in _candidates(config, task, small):
@@ -197,7 +210,6 @@ def best_mapping(config: Config, task: ConvTask) -> tuple[Mapping, float, str]:
             words = blocks(mapping)
             if not _fits(mapping, words):
                 continue
-            most = best[1] if best is not None else math.inf
             cycles, limit = predicted_cycles(mapping, words, density, most)
             if cycles >= most:
                 continue
@@ -206,10 +218,12 @@ def best_mapping(config: Config, task: ConvTask) -> tuple[Mapping, float, str]:
                 if folded is None:
                     continue
                 mapping = folded
-            cycles, limit = predicted_cycles(mapping, words, density, parts=reader_parts(mapping))
+            parts = reader_parts(mapping)
+            cycles, limit = predicted_cycles(mapping, words, density, parts=parts)
             cycles += _PHASE * (len(phases(mapping)) - 1)
-            if best is None or cycles < best[1]:
-                best = (mapping, cycles, limit)
+            with_check = cycles + program_words(mapping, parts)
+            if with_check < most:
+                best, most = (mapping, cycles, limit), with_check
         if best is not None:
             return best
     raise RowmeshError(f"layer {task.name}: no tile fits: {_shortage(config, task, blocks)}")

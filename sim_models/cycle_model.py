@@ -6,22 +6,24 @@ from dataclasses import dataclass
 from rowmesh.gen.mapping import Mapping, Spread
 from rowmesh.rtl.config import IACT_PAIRS, PSUM_LANES, WORD_BYTES
 
-__all__ = ["BlockWords", "predicted_cycles"]
+__all__ = ["BlockWords", "predicted_cycles", "program_words"]
 
 #: Cycles in which a layer begins and ends: program, latencies, the last responses.
 _LAYER = 200.0
 #: Between two weight blocks of a PE.
-_BLOCK = 2.0
+_BLOCK = 1.0
+#: Between two tiles of post-processing.
+_TILE = 15.0
 #: Part of the off-chip bandwidth that is reached.
 _DRAM = 0.95
 #: Part of the loading of a tile, where a bank holds only one, that nothing hides.
-_ALONE = 0.75
+_ALONE = 0.5
 #: Units that are busy nearly all of the time hold each other up: exponent of the norm of their
 #: times, which would be the longest of them alone with an infinite one.
 _NORM = 12
 #: Waiting for each other of PEs whose windows have more and fewer non-zeros, in standard
 #: deviations of a window's work: those of a chain drain together, those of a row share iacts.
-_WAITING = 0.9
+_WAITING = 1.1
 
 
 #: Words of the program for a reader's descriptor.
@@ -30,12 +32,14 @@ _READER = 3.0
 
 @dataclass(frozen=True)
 class BlockWords:
-    """Weight words of the blocks of a layer: of the largest, the mean, and the busiest item's mean.
+    """Weight words of the blocks of a layer.
 
     Parameters
     ----------
     largest : int
     mean, busiest : float
+        Of all blocks; of the largest of those that the PEs of a psum chain, and of the columns
+        that differ in output channels, have at the same time.
     """
 
     largest: int
@@ -74,7 +78,9 @@ def predicted_cycles(
     filled = density * mapping.c0 * mapping.pixels  # non-zeros of a segment
     beats = max(mapping.pixels * -(-mapping.c0 // WORD_BYTES), 1.0, filled / IACT_PAIRS)
     window = max(density * words.busiest, density * mapping.cols, mapping.segments)
-    variance = density * (1 - density) / (density * mapping.cols) if density < 1 else 0.0
+    # The SPad holds some segments, so that only what differs over several windows counts.
+    ahead = max(1.0, config.iact_words / max(1.0, filled / IACT_PAIRS))
+    variance = (1 - density) / mapping.cols / ahead
     window *= 1 + _WAITING * variance**0.5
     # A block that fills more than half of the SPad leaves no room for the whole next one.
     exposed = min(load, max(0.0, 2 * words.mean - config.weight_data_depth))
@@ -84,7 +90,7 @@ def predicted_cycles(
     psums = windows * (mapping.m0 / PSUM_LANES + 1)
     blocks = groups * passes
     columns = max(mapping.spatial_cols, mapping.output_cols)
-    post = groups * windows * mapping.m0 / PSUM_LANES * columns
+    post = groups * (windows * mapping.m0 / PSUM_LANES * columns + _TILE)
     units = {
         "PE": blocks * pe,
         "iact NoC": blocks * steps * mapping.spatial_cols * beats,
@@ -106,8 +112,12 @@ def predicted_cycles(
     cycles = rounds * busy + alone * (1 if mapping.bank_slots > 1 else _ALONE * rounds)
     pixels = task.pooled(0, mapping.rows) * task.pooled(1, mapping.width)
     tail = post / groups + pixels
-    # The check of the program reads every word once more.
-    return cycles + _LAYER + tail + rounds * units["program"], limit
+    return cycles + _LAYER + tail, limit
+
+
+def program_words(mapping: Mapping, parts: int) -> float:
+    """Words of the program for a layer, about: its check reads them once before the first layer."""
+    return mapping.rounds * _round_words(mapping, parts)
 
 
 def _round_words(mapping: Mapping, parts: int) -> float:

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,6 +28,7 @@ from rowmesh.gen.sparsity import Masks, alexnet_masks, mobilenet_masks
 from rowmesh.gen.workloads import Layer, alexnet, mobilenet, workload
 from rowmesh.rtl.config import load_config
 from rowmesh.sim_models import golden
+from rowmesh.sim_models.scaling import chip_table, scaling_table, table_lines
 from rowmesh.verif.bench_report import markdown, plot
 from rowmesh.verif.fast.machine import FastMachine, build_library
 
@@ -234,6 +236,7 @@ def main(
         console.print(f"simulation of {name}: built in {builds[name]:.0f} s (0: was there)")
     outcomes: list[Outcome] = []
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        study = None if quick or only else pool.submit(_study)
         jobs = [pool.submit(run_case, case, builds[case.config]) for case in cases]
         for number, (case, job) in enumerate(zip(cases, jobs, strict=True)):
             done = job.result()
@@ -242,19 +245,31 @@ def main(
                 f"[{number + 1}/{len(cases)}] {_name(case)}: {done.cycles} cycles, "
                 f"{done.mismatches} mismatches, model off by {done.worst():.1%} at most"
             )
-    write_results(out, outcomes)
+        if study is not None:
+            console.print("Eyeriss v1 and the scaling study: modelled")
+    write_results(out, outcomes, study.result() if study is not None else {})
     console.print(f"{out / 'bench.json'}: {len(outcomes)} results")
     sys.exit(int(any(done.mismatches for done in outcomes)))
+
+
+def _study() -> dict[str, Any]:
+    """The model of Eyeriss v1 beside the chip, and the scaling study."""
+    chip, rows = chip_table(), scaling_table()
+    print("\n".join(table_lines(chip, rows)))
+    return {
+        "eyeriss_v1": [dataclasses.asdict(row) for row in chip],
+        "scaling": [dataclasses.asdict(row) for row in rows],
+    }
 
 
 def _name(case: Case) -> str:
     return f"{case.network}/{case.sparsity}/{case.config}/{case.bytes_per_cycle:g}"
 
 
-def write_results(out: Path, outcomes: list[Outcome]) -> None:
-    """Write ``bench.json``, ``bench.md`` and ``bench.svg``."""
+def write_results(out: Path, outcomes: list[Outcome], study: Mapping[str, Any]) -> None:
+    """Write ``bench.json`` (with the entries of `study`), ``bench.md`` and ``bench.svg``."""
     results = [dataclasses.asdict(done) for done in outcomes]
-    text = json.dumps({"results": results}, indent=1) + "\n"
+    text = json.dumps({"results": results, **study}, indent=1) + "\n"
     for name, content in (
         ("bench.json", text),
         ("bench.md", markdown(results)),

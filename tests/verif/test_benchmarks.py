@@ -18,7 +18,7 @@ def test_last_layer(sparsity: str, tmp_path: Path) -> None:
     assert (done.macs_effectual == layer.macs) == (sparsity == "dense")
     assert done.cycles > done.macs_effectual / 8
     assert done.published_cycles is None
-    write_results(tmp_path, [done])
+    write_results(tmp_path, [done], {})
     (entry,) = json.loads((tmp_path / "bench.json").read_text())["results"]
     assert entry["cycles"] == sum(row["cycles"] for row in entry["layers"])
     assert f"{done.cycles:,}" in (tmp_path / "bench.md").read_text()
