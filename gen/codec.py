@@ -6,7 +6,7 @@ from rowmesh.gen.mapping import Mapping
 from rowmesh.gen.tensors import Feature
 from rowmesh.rtl.layouts import RLC_PAIRS
 
-__all__ = ["choose_codec", "expected_part"]
+__all__ = ["choose_codec", "expected_part", "worth_coding"]
 
 #: A tensor is compressed when that is expected to take less than this part of its raw size.
 _CODEC_GAIN = 0.8
@@ -17,7 +17,7 @@ _CODEC_WIDTH = 8
 def choose_codec(features: dict[str, Feature], mappings: list[Mapping]) -> None:
     """Compress the tensors that are smaller so and whose rows are always moved as a whole."""
     for name, item in features.items():
-        whole = item.width >= _CODEC_WIDTH
+        whole = True
         for mapping in mappings:
             task = mapping.task
             if name == task.output.name:
@@ -30,8 +30,13 @@ def choose_codec(features: dict[str, Feature], mappings: list[Mapping]) -> None:
                 reach = mapping.input_width(mapping.width) - task.pad[1]
                 whole &= task.input.width == item.width <= reach
                 whole &= mapping.width == task.used_size[1]
-        if whole and expected_part(item) < _CODEC_GAIN:
+        if whole and worth_coding(item):
             features[name] = dataclasses.replace(item, compressed=True)
+
+
+def worth_coding(item: Feature) -> bool:
+    """Whether a tensor is to be coded, if its rows are moved as a whole."""
+    return item.width >= _CODEC_WIDTH and expected_part(item) < _CODEC_GAIN
 
 
 def expected_part(item: Feature) -> float:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from rowmesh.gen.codec import expected_part, worth_coding
 from rowmesh.gen.mapping import Mapping, Spread
 from rowmesh.rtl.config import IACT_PAIRS, PSUM_LANES, WORD_BYTES
 
@@ -134,6 +135,8 @@ def _dram_words(mapping: Mapping, blocks: int, load: float) -> tuple[float, floa
     # A row begins and ends within a beat.
     edges = 1 + (config.axi_data_bits // 64 - 1) / mapping.input_width(mapping.width)
     iacts = edges * mapping.pe_rows * mapping.tile_words * mapping.loads * iact_sources
+    if mapping.width == task.used_size[1] and task.second is None and worth_coding(task.input):
+        iacts *= expected_part(task.input)
     pixels = task.pooled(0, mapping.rows) * task.pooled(1, mapping.width) * mapping.spatial_cols
     outputs = pixels * mapping.slot_outputs // task.word_psums
     weights = blocks * mapping.output_cols * mapping.pe_rows * load * weight_sources

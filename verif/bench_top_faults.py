@@ -14,6 +14,7 @@ from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.program import Program
 from rowmesh.gen.runtime import Runtime
 from rowmesh.rtl.config import WORD_BYTES
+from rowmesh.rtl.control.registers import PROGRAM_VERSION
 from rowmesh.rtl.layouts import Fault, Opcode
 from rowmesh.verif.controller_harness import binary, instruction
 from rowmesh.verif.top_faults import Bed, WeightStream
@@ -32,7 +33,7 @@ async def refuses_other_headers(dut: Any) -> None:
     for field, value, code in (
         ("hash", bed.config.hash ^ 1 << bed.board.rng.randrange(32), Fault.PROGRAM_CONFIG),
         ("magic", 0x464C457F, Fault.PROGRAM_MAGIC),
-        ("version", 2, Fault.PROGRAM_VERSION),
+        ("version", PROGRAM_VERSION + 1, Fault.PROGRAM_VERSION),
     ):
         other = bytes(binary(bed.config, instructions, **{field: value}))
         await bed.fails(code, damage={bed.program.start: other})
