@@ -13,7 +13,7 @@ from rowmesh.gen.demo_workers import RtlImage
 from rowmesh.gen.graph import Array, Op
 from rowmesh.gen.macs import effectual_macs, nominal_macs
 from rowmesh.gen.tables import operator_rows
-from rowmesh.rtl.layouts import Activity
+from rowmesh.rtl.codes import Activity
 
 __all__ = ["Findings", "Layer"]
 

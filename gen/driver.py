@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.program import Program
+from rowmesh.rtl.codes import Fault
 from rowmesh.rtl.config import WORD_BYTES, Config
 from rowmesh.rtl.control.counters import COUNTER_ENTRIES, COUNTER_ENTRY_BITS
 from rowmesh.rtl.control.registers import HEADER_WORDS, MAGIC, VERSION, State, register_map
-from rowmesh.rtl.layouts import Fault
 
 __all__ = ["Accelerator", "Bus", "DeviceError", "DeviceFault"]
 

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.plan import Masks, Write, masks_for, plan, runs
 from rowmesh.gen.rectangles import Box, Grid, Place
+from rowmesh.rtl.codes import Opcode, Unit
 from rowmesh.rtl.config import Config
 from rowmesh.rtl.control.config_node import unit_counts
 from rowmesh.rtl.control.registers import HEADER_WORDS, PROGRAM_MAGIC, PROGRAM_VERSION
-from rowmesh.rtl.layouts import CONFIG_BITS, Layouts, Opcode, Unit, descriptor_words
+from rowmesh.rtl.layouts import CONFIG_BITS, Layouts
+from rowmesh.rtl.packing import descriptor_words
 
 __all__ = ["Instance", "Program", "ProgramError"]
 

@@ -15,9 +15,9 @@ from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.files import read_file, write_in_one_step
 from rowmesh.gen.macs import effectual_macs, nominal_macs
 from rowmesh.gen.runtime import Result
+from rowmesh.rtl.codes import Activity
 from rowmesh.rtl.config import Config
 from rowmesh.rtl.control.counters import COUNTER_ENTRIES
-from rowmesh.rtl.layouts import Activity
 
 __all__ = ["SHARES", "LayerRun", "RunRecord", "load_record", "make_record", "save_record"]
 

@@ -11,7 +11,7 @@ from rowmesh.gen.driver import Accelerator, Bus, DeviceFault
 from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.graph import Array
 from rowmesh.gen.tensors import Feature
-from rowmesh.rtl.layouts import Fault
+from rowmesh.rtl.codes import Fault
 from rowmesh.sim_models.golden import run_node, single_runs
 
 __all__ = ["Measure", "Result", "Runtime"]

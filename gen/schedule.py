@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from rowmesh.gen.mapping import Mapping, Spread
 from rowmesh.gen.tile_work import LayerMemory, Place, TileWork
 from rowmesh.gen.tiling import Phase, Round, Tile, phases
+from rowmesh.rtl.codes import Source, Unit
 from rowmesh.rtl.config import PSUM_LANES
-from rowmesh.rtl.layouts import Source, Unit
 
 __all__ = ["Descriptors", "LayerSchedule", "Writer"]
 

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rowmesh.gen.schedule import Descriptors, Writer
+from rowmesh.rtl.codes import Unit
 from rowmesh.rtl.config import WORD_BYTES
-from rowmesh.rtl.layouts import PARAM_WORDS, Unit
+from rowmesh.rtl.layouts import PARAM_WORDS
 
 __all__ = ["Traffic"]
 

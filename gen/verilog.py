@@ -28,13 +28,14 @@ from amaranth.hdl._ir import PortDirection
 from amaranth.hdl._xfrm import DomainRenamer, TransformedElaboratable
 from amaranth.lib import data, wiring
 
+from rowmesh.gen.rtlil_fold import CLOCK_PORTS, Module, fold
+
 __all__ = ["emit", "emit_rtlil", "instance_counts"]
 
-#: Ports beyond the signature that a separately converted module may have.
-_CLOCK_PORTS: dict[str, Callable[[], Value]] = {
-    "clk": lambda: ClockSignal("sync"),
-    "rst": lambda: ResetSignal("sync"),
-}
+#: What those ports are connected to.
+_CLOCK_PORTS: dict[str, Callable[[], Value]] = dict(
+    zip(CLOCK_PORTS, (lambda: ClockSignal("sync"), lambda: ResetSignal("sync")), strict=True)
+)
 
 _Ports = dict[str, tuple[Value, PortDirection]]
 
@@ -156,7 +157,7 @@ class _Sharing:
         ports = _ports(component)
         fragment = self._elaborate(component, None)
         text, _ = rtlil.convert_fragment(fragment, ports, name, emit_src=False)
-        found = set(_Module.split(text)[name].ports())
+        found = set(Module.split(text)[name].ports())
         extra = found - set(ports)
         if not extra <= set(_CLOCK_PORTS):
             raise ValueError(
@@ -198,148 +199,6 @@ class _Sharing:
         return Instance(name, *connections)
 
 
-# -- folding ------------------------------------------------------------------------------------
-
-_CELL = re.compile(r"^(\s+cell )\\(\S+)( .*)$")
-_PORT = re.compile(r"^(  wire width \d+ (?:input|output|inout) )\d+( .*\\(\S+))$")
-_PRIORITY = re.compile(r"^(\s+parameter (?:signed )?\\PRIORITY )32'([01]{32})$")
-#: Attributes that say nothing about the hardware, and wires without bits: Verilog has no such.
-_DROPPED = re.compile(
-    r"^\s*attribute \\(generator|src|enum_base_type|enum_value_\S+) "
-    r"|^  wire width 0 \\|^ {0,2}connect \\\S+ \{\s*\}$"
-)
-
-
-@dataclasses.dataclass
-class _Module:
-    """One module of an RTLIL text."""
-
-    name: str
-    attributes: list[str]
-    body: list[str]
-
-    @staticmethod
-    def split(text: str) -> dict[str, "_Module"]:
-        """Modules by name, in the order of the text."""
-        modules: dict[str, _Module] = {}
-        attributes: list[str] = []
-        current: _Module | None = None
-        for line in text.split("\n"):
-            if not line or _DROPPED.match(line):
-                continue
-            if current is not None:
-                if line == "end":
-                    modules[current.name] = current
-                    current = None
-                else:
-                    current.body.append(line)
-            elif line.startswith("module \\"):
-                current = _Module(line.removeprefix("module \\"), attributes, [])
-                attributes = []
-            else:
-                attributes.append(line)
-        for module in modules.values():
-            module._number_priorities()
-            module._sort_ports()
-        return modules
-
-    def ports(self) -> list[str]:
-        """Names of the ports."""
-        return [match[3] for line in self.body if (match := _PORT.match(line))]
-
-    def children(self) -> list[str]:
-        """Types of the cells that are modules, in order, with repetitions."""
-        return [match[2] for line in self.body if (match := _CELL.match(line))]
-
-    def renamed(self, names: Mapping[str, str]) -> list[str]:
-        """Body with the cell types replaced."""
-        return [
-            f"{match[1]}\\{names.get(match[2], match[2])}{match[3]}"
-            if (match := _CELL.match(line))
-            else line
-            for line in self.body
-        ]
-
-    def _number_priorities(self) -> None:
-        # Assertions carry minus their index in the whole netlist: keep only the order.
-        found = {match[2] for line in self.body if (match := _PRIORITY.match(line))}
-        rank = {bits: -1 - n for n, bits in enumerate(sorted(found, reverse=True))}
-        for index, line in enumerate(self.body):
-            if match := _PRIORITY.match(line):
-                self.body[index] = f"{match[1]}32'{rank[match[2]] & 0xFFFFFFFF:032b}"
-
-    def _sort_ports(self) -> None:
-        # Amaranth orders ports by the surroundings, so equal modules would differ in it.
-        ports: list[tuple[bool, str, list[str]]] = []
-        attributes: list[str] = []
-        others: list[str] = []
-        for line in self.body:
-            if line.startswith("  attribute "):
-                attributes.append(line)
-                continue
-            if match := _PORT.match(line):
-                name = match[3]
-                ports.append((name not in _CLOCK_PORTS, name, [*attributes, line]))
-            else:
-                others += [*attributes, line]
-            attributes = []
-        self.body = []
-        for number, (_, _, lines) in enumerate(sorted(ports)):
-            self.body += lines[:-1]
-            self.body.append(_PORT.sub(rf"\g<1>{number}\g<2>", lines[-1]))
-        self.body += others
-
-
-def _fold(text: str, top: str) -> str:
-    """Merge equal modules and give them clean names; `top` keeps its own."""
-    modules = _Module.split(text)
-    order: list[str] = []
-    seen: set[str] = set()
-
-    def visit(name: str) -> None:
-        seen.add(name)
-        for child in modules[name].children():
-            if child in modules and child not in seen:
-                visit(child)
-        order.append(name)
-
-    visit(top)
-    same: dict[str, str] = {}
-    first: dict[tuple[tuple[str, ...], tuple[str, ...]], str] = {}
-    for name in order:
-        module = modules[name]
-        content = (tuple(module.attributes), tuple(module.renamed(same)))
-        # The top stands alone: nothing instantiates it.
-        same[name] = name if name == top else first.setdefault(content, name)
-
-    names = {top: top}
-    taken = {top}
-    for name in reversed(order):
-        if same[name] not in names:
-            clean = _clean_name(same[name])
-            unique, number = clean, 1
-            while unique in taken:
-                number += 1
-                unique = f"{clean}_{number}"
-            names[same[name]] = unique
-            taken.add(unique)
-    final = {name: names[representative] for name, representative in same.items()}
-    lines: list[str] = []
-    for name in order:
-        if same[name] == name:
-            lines += modules[name].attributes
-            lines += [f"module \\{final[name]}", *modules[name].renamed(final), "end", ""]
-    return "\n".join(lines)
-
-
-def _clean_name(name: str) -> str:
-    """Last part of the path as an identifier; a submodule without a name takes its parent's."""
-    parent, _, last = name.rpartition(".")
-    if last.startswith("U$"):
-        return f"{_clean_name(parent)}_u{last[2:]}" if parent else f"u{last[2:]}"
-    return re.sub(r"\W", "_", re.sub(r"\$\d+$", "", last))
-
-
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
     """No search for cyclic garbage: it takes a fifth of the time and finds next to nothing."""
@@ -379,7 +238,7 @@ def emit_rtlil(component: "wiring.Component[Any]", name: str) -> str:
     sharing = _Sharing()
     with _no_collection(), sharing.active():
         sharing.convert(component, name)
-    return _fold("\n".join(sharing.texts), name)
+    return fold("\n".join(sharing.texts), name)
 
 
 def emit(component: "wiring.Component[Any]", name: str) -> str:
@@ -435,7 +294,7 @@ def instance_counts(rtlil_text: str, top: str) -> dict[str, int]:
     dict
         Module name to count, from the top down; the top counts 1.
     """
-    modules = _Module.split(rtlil_text)
+    modules = Module.split(rtlil_text)
     counts: Counter[str] = Counter({top: 1})
     # The text lists children first, so its reverse visits every user before what it uses.
     for name in reversed(modules):

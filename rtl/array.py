@@ -9,9 +9,10 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rowmesh.rtl.axi.signatures import axi4_read_signature, axi4_write_signature, burst_layout
 from rowmesh.rtl.cluster_group import ClusterGroup, first_fault
+from rowmesh.rtl.codes import FAULT_BITS
 from rowmesh.rtl.config import Config
 from rowmesh.rtl.control.counters import counter_select
-from rowmesh.rtl.layouts import ADDRESS_BITS, FAULT_BITS, Layouts
+from rowmesh.rtl.layouts import ADDRESS_BITS, Layouts
 
 __all__ = ["Array"]
 

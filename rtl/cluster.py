@@ -7,13 +7,14 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rowmesh.rtl.axi.signatures import burst_layout, write_beat_layout
+from rowmesh.rtl.codes import FAULT_BITS
 from rowmesh.rtl.config import Config, bits_for
 from rowmesh.rtl.control.config_node import ConfigNode
 from rowmesh.rtl.dma.dma_cluster import DmaCluster
 from rowmesh.rtl.glb.glb_cluster import GlbCluster
-from rowmesh.rtl.layouts import FAULT_BITS, Layouts
-from rowmesh.rtl.noc.hop import Skid
+from rowmesh.rtl.layouts import Layouts
 from rowmesh.rtl.noc.router_cluster import RouterCluster
+from rowmesh.rtl.noc.skid import Skid
 from rowmesh.rtl.pe.activity_counters import COUNTER_BITS, ENTRIES
 from rowmesh.rtl.pe.pe_cluster import PeCluster
 from rowmesh.rtl.post.post import Post
@@ -59,7 +60,7 @@ class Cluster(wiring.Component):
         weight = stream.Signature(layouts.weight_beat)
         psum = stream.Signature(layouts.psum_beat)
         bus = stream.Signature(layouts.config_write)
-        channels = self.read_channels(c)
+        channels = c.read_channels
         members: dict[str, Any] = {
             "row": In(bits_for(c.cluster_rows - 1)),
             "col": In(bits_for(c.cluster_cols - 1)),
@@ -91,11 +92,6 @@ class Cluster(wiring.Component):
             members[f"weight_{side}_i"] = In(weight).array(c.pe_rows)
             members[f"weight_{side}_o"] = Out(weight).array(c.pe_rows)
         super().__init__(members)
-
-    @staticmethod
-    def read_channels(config: Config) -> int:
-        """Read channels of one cluster."""
-        return DmaCluster.read_channels(config)
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -168,7 +164,7 @@ class Cluster(wiring.Component):
                 connect(m, out, unit)
 
     def _connect_memory(self, m: Module, dma: Any) -> None:
-        for i in range(self.read_channels(self.config)):
+        for i in range(self.config.read_channels):
             connect(m, dma.read_burst[i], flipped(self.read_burst[i]))
             connect(m, flipped(self.read_beat[i]), dma.read_beat[i])
         connect(m, dma.write_burst, flipped(self.write_burst))

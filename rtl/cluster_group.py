@@ -22,9 +22,10 @@ from rowmesh.rtl.axi.read_master import AxiReadMaster
 from rowmesh.rtl.axi.signatures import axi4_read_signature, axi4_write_signature, burst_layout
 from rowmesh.rtl.axi.write_master import AxiWriteMaster
 from rowmesh.rtl.cluster import Cluster
+from rowmesh.rtl.codes import FAULT_BITS
 from rowmesh.rtl.config import Config, bits_for
 from rowmesh.rtl.control.counters import counter_select
-from rowmesh.rtl.layouts import ADDRESS_BITS, FAULT_BITS, Layouts
+from rowmesh.rtl.layouts import ADDRESS_BITS, Layouts
 
 __all__ = ["ClusterGroup", "first_fault", "link_members"]
 

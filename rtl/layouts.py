@@ -1,33 +1,20 @@
 """Every payload and descriptor of the machine, in one place.
 
 `Layouts(config)` gives the stream payloads and the descriptors as Amaranth layouts. A descriptor
-travels the configuration bus as 32-bit words, field after field from the low bits up;
-`descriptor_words` packs one for the compiler, the RTL slices the same layout.
+travels the configuration bus as 32-bit words, field after field from the low bits up: `packing`
+makes them for the compiler, the RTL slices the same layout.
 """
 
-import enum
-from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
 
-from amaranth.hdl import signed, unsigned
+from amaranth.hdl import signed
 from amaranth.lib import data
 
+from rowmesh.rtl.codes import Unit
 from rowmesh.rtl.config import IACT_PAIRS, PSUM_LANES, WORD_BYTES, Config, bits_for
 from rowmesh.rtl.nest import Nest
 
-__all__ = [
-    "Activity",
-    "Fault",
-    "Layouts",
-    "Opcode",
-    "Source",
-    "Stepping",
-    "Unit",
-    "descriptor_values",
-    "descriptor_words",
-    "stored_values",
-]
+__all__ = ["Layouts"]
 
 ADDRESS_BITS = 32
 WORD_BITS = 8 * WORD_BYTES
@@ -48,91 +35,6 @@ COUNT_BITS = 12
 #: Bias (32), multiplier (31) and shift (6) of one output channel: two DRAM words.
 BIAS_BITS, MULTIPLIER_BITS, SHIFT_BITS = 32, 31, 6
 PARAM_WORDS = 2
-
-
-class Fault(enum.IntEnum):
-    """What a unit reports; 0 is no fault. The controller latches the first one."""
-
-    NONE = 0
-    PSUM_OVERFLOW = 1
-    IACT_FORMAT = 2
-    WEIGHT_FORMAT = 3
-    RLC_FORMAT = 4
-    AXI_RESPONSE = 5
-    AXI_WINDOW = 6
-    PROGRAM_MAGIC = 7
-    PROGRAM_VERSION = 8
-    PROGRAM_CONFIG = 9
-    PROGRAM_CRC = 10
-    PROGRAM_OPCODE = 11
-    PROGRAM_LENGTH = 12
-
-
-FAULT_BITS = 4
-
-
-class Activity(enum.IntEnum):
-    """What a PE does in one cycle: exactly one of these, so that the counters sum to 100 %."""
-
-    IDLE = 0  # no descriptor
-    COMPUTE = 1  # at least one multiplier works on a word of weights
-    IACT_STALL = 2
-    WEIGHT_STALL = 3
-    PSUM_STALL = 4  # both psum banks wait for the drain
-    DONE = 5  # all windows computed, waiting for the last drain
-
-
-ACTIVITY_BITS = 3
-
-
-class Unit(enum.IntEnum):
-    """Kinds of units that take a descriptor; instances of a kind are chosen by a mask."""
-
-    PE = 0
-    IACT_ROUTER = 1
-    WEIGHT_ROUTER = 2
-    PSUM_ROUTER = 3
-    IACT_LOADER = 4
-    IACT_READER = 5
-    WEIGHT_LOADER = 6
-    PSUM_BANK = 7
-    POST = 8
-    OUT_WRITER = 9
-    PARAM_LOADER = 10
-
-
-class Source(enum.IntEnum):
-    """Where a router takes its stream from (LOCAL: GLB bank or DMA channel)."""
-
-    LOCAL = 0
-    NORTH = 1
-    SOUTH = 2
-    WEST = 3
-    EAST = 4
-
-
-class Opcode(enum.IntEnum):
-    """Operations of a program: 64-bit words, see `Layouts.instruction` and `Layouts.steps`."""
-
-    END = 0
-    ROWS = 1  # data: mask of cluster rows that the next WRITEs reach
-    COLS = 2  # data: mask of cluster columns
-    UNITS = 3  # data: mask of the instances of a unit kind
-    WRITE = 4  # one 32-bit word of a descriptor of `unit`; `go` on its last word
-    WAIT = 5  # until every output writer has all its responses
-    LAYER = 6  # data: number of the layer, for faults, counters and single stepping
-    ONE = 7  # WRITE to the one instance `row`, `col`, `number`, whatever the masks are
-    WRITE_NUMBER = 8  # WRITE to instance `number`, of clusters as the masks say
-    STEP = 9  # what ramps add for every cluster row and every cluster column
-    RAMP = 10  # WRITE of data + y row_step + x col_step to cluster (y, x)
-    RAMP_NUMBER = 11  # WRITE_NUMBER of the same
-
-
-class Stepping(enum.IntEnum):
-    """Words of the configuration bus that set a step of every node, in place of a `Unit`."""
-
-    ROWS = 14  # of the nodes that pass words on from north
-    COLS = 15  # and from west
 
 
 class Layouts:
@@ -414,91 +316,3 @@ class Layouts:
         layout = getattr(self, unit.name.lower())
         assert isinstance(layout, data.StructLayout)
         return layout
-
-
-def descriptor_words(layout: data.StructLayout, values: Mapping[str, Any]) -> list[int]:
-    """Pack a descriptor into 32-bit configuration words.
-
-    Parameters
-    ----------
-    layout
-        Descriptor layout.
-    values
-        A value for every field; nested mappings and sequences for loops and listeners. Loops have
-        strides (`Nest`), and so have the planes of the iact loader.
-
-    Raises
-    ------
-    ValueError
-        A field is missing, unknown or does not fit.
-    """
-    packed = _pack(layout, stored_values(layout, values), "")
-    count = -(-layout.size // CONFIG_BITS)
-    return [packed >> (CONFIG_BITS * i) & 0xFFFF_FFFF for i in range(count)]
-
-
-def stored_values(layout: data.StructLayout, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a descriptor as hardware holds them: steps instead of strides."""
-    stored = dict(values)
-    for name, field in layout:
-        if isinstance(field.shape, Nest) and name in stored:
-            stored[name] = field.shape.store(stored[name], str(name))
-    if "plane_step" in layout.members and "plane_stride" in stored:
-        rows = max(0, stored["rows"] - 1)
-        stored["plane_step"] = stored.pop("plane_stride") - rows * stored["row_stride"]
-    return stored
-
-
-def _pack(layout: Any, value: Any, path: str) -> int:
-    if isinstance(layout, data.ArrayLayout):
-        if len(value) != layout.length:
-            raise ValueError(f"{path}: {len(value)} entries, not {layout.length}")
-        size = layout.size // layout.length
-        return sum(
-            _pack(layout.elem_shape, item, f"{path}[{i}]") << (i * size)
-            for i, item in enumerate(value)
-        )
-    if isinstance(layout, data.StructLayout):
-        names = [name for name, _ in layout]
-        if set(names) != set(value):
-            wrong = sorted(set(names) ^ set(value))
-            raise ValueError(f"{path or 'descriptor'}: missing or unknown fields {wrong}")
-        return sum(
-            _pack(field.shape, value[name], f"{path}.{name}".lstrip(".")) << field.offset
-            for name, field in layout
-        )
-    shape = _shape(layout)
-    width, number = int(shape.width), int(value)
-    low = -(1 << (shape.width - 1)) if shape.signed else 0
-    high = (1 << (shape.width - shape.signed)) - 1
-    if not low <= number <= high:
-        raise ValueError(f"{path} = {number}: must be within {low}..{high}")
-    return number & ((1 << width) - 1)
-
-
-def _shape(shape: Any) -> Any:
-    if isinstance(shape, int):
-        return unsigned(shape)
-    return shape
-
-
-def descriptor_values(layout: Any, packed: int) -> Any:
-    """Inverse of `descriptor_words`: nested dicts and lists of a packed descriptor's fields."""
-    if isinstance(layout, data.ArrayLayout):
-        size = layout.size // layout.length
-        return [
-            descriptor_values(layout.elem_shape, packed >> (i * size) & ((1 << size) - 1))
-            for i in range(layout.length)
-        ]
-    if isinstance(layout, data.StructLayout):
-        values = {
-            name: descriptor_values(field.shape, packed >> field.offset & ((1 << field.width) - 1))
-            for name, field in layout
-        }
-        if "plane_step" in values:
-            rows = max(0, values["rows"] - 1)
-            values["plane_stride"] = values.pop("plane_step") + rows * values["row_stride"]
-        return layout.loops(values) if isinstance(layout, Nest) else values
-    shape = _shape(layout)
-    top = 1 << (shape.width - 1)
-    return packed - 2 * top if shape.signed and packed & top else packed

@@ -25,8 +25,6 @@ _NORM = 12
 #: Waiting for each other of PEs whose windows have more and fewer non-zeros, in standard
 #: deviations of a window's work: those of a chain drain together, those of a row share iacts.
 _WAITING = 1.1
-
-
 #: Words of the program for a reader's descriptor.
 _READER = 3.0
 
@@ -108,8 +106,8 @@ def predicted_cycles(
     alone = iacts / rate  # while nothing else can be done
     units["DRAM"] = (weights + outputs + (iacts if mapping.bank_slots > 1 else 0)) / rate
     limit = max(units, key=lambda name: units[name])
-    most = units[limit]
-    busy = most * sum((time / most) ** _NORM for time in units.values()) ** (1 / _NORM)
+    longest = units[limit]
+    busy = longest * sum((time / longest) ** _NORM for time in units.values()) ** (1 / _NORM)
     cycles = rounds * busy + alone * (1 if mapping.bank_slots > 1 else _ALONE * rounds)
     pixels = task.pooled(0, mapping.rows) * task.pooled(1, mapping.width)
     tail = post / groups + pixels

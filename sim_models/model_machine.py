@@ -5,9 +5,11 @@ from numpy.typing import NDArray
 
 from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.program import Program, ProgramError
+from rowmesh.rtl.codes import Fault, Opcode
 from rowmesh.rtl.config import Config
 from rowmesh.rtl.control.registers import Access, State, register_map
-from rowmesh.rtl.layouts import Fault, Layouts, Opcode, descriptor_values
+from rowmesh.rtl.layouts import Layouts
+from rowmesh.rtl.packing import descriptor_values
 from rowmesh.sim_models.program_model import ProgramModel, PsumOverflow
 
 __all__ = ["ModelMachine"]

@@ -12,27 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rowmesh.rtl.codes import Opcode, Source, Unit
 from rowmesh.rtl.config import WORD_BYTES, Config
-from rowmesh.rtl.layouts import (
-    CONFIG_BITS,
-    SEGMENT_LOOPS,
-    Layouts,
-    Opcode,
-    Source,
-    Unit,
-    descriptor_values,
-)
+from rowmesh.rtl.layouts import CONFIG_BITS, SEGMENT_LOOPS, Layouts
+from rowmesh.rtl.packing import descriptor_values
 from rowmesh.sim_models.compress import rlc_decode, rlc_encode
 from rowmesh.sim_models.compress_weights import decode_weight_block
 from rowmesh.sim_models.golden_ops import requant
+from rowmesh.sim_models.program_writes import FLAT, nest_addresses, reached
 
 __all__ = ["ProgramModel", "PsumOverflow"]
 
 Process = Generator[None, None, None]
 #: Items that wait between two units: few, so that a program which counts on more stops here too.
 _QUEUE = 2
-#: Steps of a plain write.
-_FLAT = {"row_step": 0, "col_step": 0}
 Key = tuple[Any, ...]
 
 
@@ -83,7 +76,7 @@ class ProgramModel:
             elif opcode is Opcode.STEP:
                 steps = descriptor_values(self.layouts.steps, word)
             elif opcode in (Opcode.WRITE, Opcode.WRITE_NUMBER, Opcode.ONE):
-                self._write(opcode, masks, fields, _FLAT)
+                self._write(opcode, masks, fields, FLAT)
             elif opcode in (Opcode.RAMP, Opcode.RAMP_NUMBER):
                 if steps is None:
                     raise RuntimeError(f"{opcode.name} before the first STEP")
@@ -106,25 +99,17 @@ class ProgramModel:
     ) -> None:
         unit = Unit(fields["unit"])
         layout = self.layouts.descriptor(unit)
-        rows, cols, units = masks.values()
-        if opcode is Opcode.ONE:
-            rows, cols = 1 << fields["row"], 1 << fields["col"]
-        if opcode in (Opcode.ONE, Opcode.WRITE_NUMBER, Opcode.RAMP_NUMBER):
-            units = 1 << fields["number"]
         low = CONFIG_BITS * fields["index"]
-        for y in range(self.config.cluster_rows):
-            for x in range(self.config.cluster_cols):
-                for i in range(32):
-                    if not (rows >> y & 1 and cols >> x & 1 and units >> i & 1):
-                        continue
-                    key = (unit, y, x, i)
-                    self._wait_for_port(key)
-                    kept = self.shadows[key] & ~(((1 << CONFIG_BITS) - 1) << low)
-                    value = fields["data"] + y * steps["row_step"] + x * steps["col_step"]
-                    self.shadows[key] = kept | value % (1 << CONFIG_BITS) << low
-                    if fields["go"]:
-                        packed = self.shadows[key] & ((1 << layout.size) - 1)
-                        self.queues[key].append(descriptor_values(layout, packed))
+        for place, value in reached(opcode, masks, fields, steps):
+            if place[0] >= self.config.cluster_rows or place[1] >= self.config.cluster_cols:
+                continue
+            key = (unit, *place)
+            self._wait_for_port(key)
+            kept = self.shadows[key] & ~(((1 << CONFIG_BITS) - 1) << low)
+            self.shadows[key] = kept | value << low
+            if fields["go"]:
+                packed = self.shadows[key] & ((1 << layout.size) - 1)
+                self.queues[key].append(descriptor_values(layout, packed))
 
     def _wait_for_port(self, key: Key) -> None:
         """A port holds one descriptor; the bus stops until its unit has taken it."""
@@ -243,7 +228,7 @@ class ProgramModel:
         while not self.tiles[(y, x, i)]:
             yield
         bank = self.banks[(y, x, i)]
-        address = _nest(d["base"], [(p["count"], p["stride"]) for p in d["loops"]])
+        address = nest_addresses(d["base"], [(p["count"], p["stride"]) for p in d["loops"]])
         address &= (1 << self.layouts.iact_address_bits) - 1
         inner = d["loops"][:SEGMENT_LOOPS]
         values = bank[(address[:, None] + np.arange(d["bytes"])) % len(bank)]
@@ -378,8 +363,8 @@ class ProgramModel:
             yield
         bias, multiplier, shift = self.queues[("params", y, x)][0]
         loops = d["loops"]
-        at = _nest(d["psum_base"], [(p["count"], p["psum_stride"]) for p in loops])
-        pair = _nest(d["param_base"], [(p["count"], p["param_stride"]) for p in loops])
+        at = nest_addresses(d["psum_base"], [(p["count"], p["psum_stride"]) for p in loops])
+        pair = nest_addresses(d["param_base"], [(p["count"], p["param_stride"]) for p in loops])
         at &= (1 << self.layouts.psum_address_bits) - 1
         pair &= (1 << self.layouts.param_address_bits) - 1
         bank, word = at >> self.layouts.psum_word_bits, at & (1 << self.layouts.psum_word_bits) - 1
@@ -404,7 +389,7 @@ class ProgramModel:
             self.queues[("params", y, x)].popleft()
 
     def _out_writer(self, d: dict[str, Any], y: int, x: int, i: int) -> Process:
-        for address in _nest(d["base"], [(p["count"], p["stride"]) for p in d["loops"]]):
+        for address in nest_addresses(d["base"], [(p["count"], p["stride"]) for p in d["loops"]]):
             run = []
             for _ in range(d["words"]):
                 run.append((yield from self._take("word", y, x)))
@@ -412,11 +397,3 @@ class ProgramModel:
             if d["compressed"]:
                 content = np.asarray(rlc_encode(content), np.uint64).view(np.uint8)
             self.memory[address : address + len(content)] = content
-
-
-def _nest(base: int, loops: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
-    """All addresses of an affine nest, level 0 innermost."""
-    out = np.asarray([base], np.int64)
-    for count, stride in loops:
-        out = (np.arange(count, dtype=np.int64)[:, None] * stride + out).reshape(-1)
-    return out

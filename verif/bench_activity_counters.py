@@ -6,7 +6,7 @@ from typing import Any
 import cocotb
 from cocotb.triggers import FallingEdge, ReadOnly
 
-from rowmesh.rtl.layouts import Activity
+from rowmesh.rtl.codes import Activity
 from rowmesh.verif.simulator import bench_config
 from rowmesh.verif.stream import reset, start_clock
 

@@ -11,10 +11,12 @@ from typing import Any
 import cocotb
 from cocotb.triggers import FallingEdge, ReadOnly
 
+from rowmesh.rtl.codes import Unit
 from rowmesh.rtl.config import Config
-from rowmesh.rtl.layouts import Layouts, Unit
+from rowmesh.rtl.layouts import Layouts
+from rowmesh.verif.fields import pack
 from rowmesh.verif.simulator import bench_config
-from rowmesh.verif.stream import Scoreboard, StreamDriver, StreamMonitor, pack, reset, start_clock
+from rowmesh.verif.stream import Scoreboard, StreamDriver, StreamMonitor, reset, start_clock
 
 __all__: list[str] = []
 

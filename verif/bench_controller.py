@@ -8,8 +8,8 @@ from typing import Any
 import cocotb
 from cocotb.triggers import FallingEdge
 
+from rowmesh.rtl.codes import Fault, Opcode, Unit
 from rowmesh.rtl.control.registers import State
-from rowmesh.rtl.layouts import Fault, Opcode, Unit
 from rowmesh.verif.controller_harness import (
     Run,
     System,

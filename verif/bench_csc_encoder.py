@@ -12,7 +12,8 @@ from cocotb.triggers import FallingEdge
 
 from rowmesh.rtl.codec.csc_encoder import csc_beat, csc_word
 from rowmesh.sim_models.compress import iact_beats
-from rowmesh.verif.stream import Scoreboard, StreamDriver, StreamMonitor, pack, reset, start_clock
+from rowmesh.verif.fields import pack
+from rowmesh.verif.stream import Scoreboard, StreamDriver, StreamMonitor, reset, start_clock
 
 __all__: list[str] = []
 

@@ -8,13 +8,14 @@ import cocotb
 from cocotb.triggers import FallingEdge, ReadOnly, RisingEdge
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiResp
 
+from rowmesh.rtl.codes import Activity
 from rowmesh.rtl.config import Config
 from rowmesh.rtl.control.counters import COUNTER_ENTRIES, counter_settle
 from rowmesh.rtl.control.csr import Csr
 from rowmesh.rtl.control.registers import Access, RegisterMap, register_map
-from rowmesh.rtl.layouts import Activity
+from rowmesh.verif.fields import unpack
 from rowmesh.verif.simulator import bench_config
-from rowmesh.verif.stream import reset, start_clock, unpack
+from rowmesh.verif.stream import reset, start_clock
 
 __all__: list[str] = []
 

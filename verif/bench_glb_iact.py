@@ -9,10 +9,12 @@ from cocotb.triggers import FallingEdge
 
 from rowmesh.rtl.config import WORD_BYTES
 from rowmesh.rtl.glb.iact_bank import iact_write
-from rowmesh.rtl.layouts import IACT_LOOPS, SEGMENT_LOOPS, Layouts, stored_values
+from rowmesh.rtl.layouts import IACT_LOOPS, SEGMENT_LOOPS, Layouts
+from rowmesh.rtl.packing import stored_values
 from rowmesh.sim_models.compress import iact_beats
+from rowmesh.verif.fields import pack
 from rowmesh.verif.simulator import bench_config
-from rowmesh.verif.stream import Scoreboard, StreamDriver, StreamMonitor, pack, reset, start_clock
+from rowmesh.verif.stream import Scoreboard, StreamDriver, StreamMonitor, reset, start_clock
 
 __all__: list[str] = []
 

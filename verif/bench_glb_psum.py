@@ -7,11 +7,13 @@ import cocotb
 import numpy as np
 from cocotb.triggers import FallingEdge
 
+from rowmesh.rtl.codes import Fault
 from rowmesh.rtl.config import PSUM_LANES
-from rowmesh.rtl.layouts import Fault, Layouts
+from rowmesh.rtl.layouts import Layouts
 from rowmesh.verif.bench_glb_iact import Pulses
+from rowmesh.verif.fields import pack, unpack
 from rowmesh.verif.simulator import bench_config
-from rowmesh.verif.stream import StreamDriver, StreamMonitor, pack, reset, start_clock, unpack
+from rowmesh.verif.stream import StreamDriver, StreamMonitor, reset, start_clock
 
 __all__: list[str] = []
 

@@ -7,13 +7,16 @@ import cocotb
 import numpy as np
 from cocotb.triggers import FallingEdge, ReadOnly, RisingEdge
 
+from rowmesh.rtl.codes import Fault
 from rowmesh.rtl.config import WORD_BYTES
-from rowmesh.rtl.layouts import Fault, Layouts, stored_values
+from rowmesh.rtl.layouts import Layouts
+from rowmesh.rtl.packing import stored_values
 from rowmesh.sim_models.compress import rlc_encode
 from rowmesh.verif.dma_harness import BurstReads
+from rowmesh.verif.fields import pack
 from rowmesh.verif.noc_agents import wake
 from rowmesh.verif.simulator import bench_config
-from rowmesh.verif.stream import StreamDriver, StreamMonitor, pack, reset, start_clock
+from rowmesh.verif.stream import StreamDriver, StreamMonitor, reset, start_clock
 
 __all__: list[str] = []
 

@@ -8,12 +8,14 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from rowmesh.rtl.config import WORD_BYTES
-from rowmesh.rtl.layouts import WRITER_LOOPS, Layouts, stored_values
+from rowmesh.rtl.layouts import WRITER_LOOPS, Layouts
+from rowmesh.rtl.packing import stored_values
 from rowmesh.sim_models.compress import rlc_encode
 from rowmesh.verif.dma_harness import BurstWrites
+from rowmesh.verif.fields import pack
 from rowmesh.verif.noc_agents import wake
 from rowmesh.verif.simulator import bench_config
-from rowmesh.verif.stream import StreamDriver, pack, reset, start_clock
+from rowmesh.verif.stream import StreamDriver, reset, start_clock
 
 __all__: list[str] = []
 

@@ -9,9 +9,10 @@ from cocotb.triggers import FallingEdge, RisingEdge
 from rowmesh.rtl.config import WORD_BYTES, bits_for
 from rowmesh.rtl.layouts import Layouts
 from rowmesh.verif.dma_harness import BurstReads
+from rowmesh.verif.fields import pack
 from rowmesh.verif.noc_agents import wake
 from rowmesh.verif.simulator import bench_config
-from rowmesh.verif.stream import StreamDriver, StreamMonitor, pack, reset, start_clock
+from rowmesh.verif.stream import StreamDriver, StreamMonitor, reset, start_clock
 
 __all__: list[str] = []
 

@@ -8,17 +8,12 @@ from typing import Any
 import cocotb
 from cocotb.triggers import FallingEdge, ReadOnly
 
-from rowmesh.rtl.layouts import Activity, Fault, Layouts
+from rowmesh.rtl.codes import Activity, Fault
+from rowmesh.rtl.layouts import Layouts
+from rowmesh.verif.fields import pack
 from rowmesh.verif.pe_work import Maker, Shape, Work, iact_beats
 from rowmesh.verif.simulator import bench_config
-from rowmesh.verif.stream import (
-    Scoreboard,
-    StreamDriver,
-    StreamMonitor,
-    pack,
-    reset,
-    start_clock,
-)
+from rowmesh.verif.stream import Scoreboard, StreamDriver, StreamMonitor, reset, start_clock
 
 __all__: list[str] = []
 

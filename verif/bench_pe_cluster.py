@@ -10,11 +10,13 @@ import cocotb
 import numpy as np
 from cocotb.triggers import FallingEdge, ReadOnly
 
-from rowmesh.rtl.layouts import Fault, Layouts
+from rowmesh.rtl.codes import Fault
+from rowmesh.rtl.layouts import Layouts
+from rowmesh.verif.fields import pack
 from rowmesh.verif.noc_agents import Agents
 from rowmesh.verif.pe_work import iact_beats, weight_beats
 from rowmesh.verif.simulator import bench_config
-from rowmesh.verif.stream import pack, reset, start_clock
+from rowmesh.verif.stream import reset, start_clock
 
 __all__: list[str] = []
 

@@ -8,12 +8,14 @@ import cocotb
 from cocotb.triggers import FallingEdge, ReadOnly, RisingEdge
 
 from rowmesh.rtl.config import Config
-from rowmesh.rtl.layouts import Layouts, stored_values
+from rowmesh.rtl.layouts import Layouts
+from rowmesh.rtl.packing import stored_values
 from rowmesh.rtl.post.param_memory import param_entry
 from rowmesh.rtl.post.post import Post
+from rowmesh.verif.fields import pack
 from rowmesh.verif.post_work import Maker, Pair, Param, Work
 from rowmesh.verif.simulator import bench_config
-from rowmesh.verif.stream import Scoreboard, StreamDriver, StreamMonitor, pack, reset, start_clock
+from rowmesh.verif.stream import Scoreboard, StreamDriver, StreamMonitor, reset, start_clock
 
 __all__: list[str] = []
 

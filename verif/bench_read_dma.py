@@ -8,9 +8,9 @@ import cocotb
 from cocotb.triggers import FallingEdge, ReadOnly, RisingEdge
 from cocotbext.axi import AxiReadBus, AxiSlaveRead
 
+from rowmesh.rtl.codes import Fault
 from rowmesh.rtl.config import WORD_BYTES
 from rowmesh.rtl.dma.read_channel import FIFO_BEATS
-from rowmesh.rtl.layouts import Fault
 from rowmesh.verif.dma_harness import (
     SlaveMemory,
     pauses,
@@ -18,9 +18,10 @@ from rowmesh.verif.dma_harness import (
     request,
     watch_address,
 )
+from rowmesh.verif.fields import pack
 from rowmesh.verif.noc_agents import wake
 from rowmesh.verif.simulator import bench_config
-from rowmesh.verif.stream import Scoreboard, StreamDriver, StreamMonitor, pack, reset, start_clock
+from rowmesh.verif.stream import Scoreboard, StreamDriver, StreamMonitor, reset, start_clock
 
 __all__: list[str] = []
 

@@ -7,7 +7,7 @@ import cocotb
 import numpy as np
 from cocotb.triggers import FallingEdge, RisingEdge
 
-from rowmesh.rtl.layouts import Fault
+from rowmesh.rtl.codes import Fault
 from rowmesh.sim_models.compress import rlc_encode
 from rowmesh.verif.noc_agents import wake
 from rowmesh.verif.stream import Scoreboard, StreamDriver, StreamMonitor, reset, start_clock

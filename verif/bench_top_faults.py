@@ -13,9 +13,9 @@ from cocotbext.axi import AxiResp
 from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.program import Program
 from rowmesh.gen.runtime import Runtime
+from rowmesh.rtl.codes import Fault, Opcode
 from rowmesh.rtl.config import WORD_BYTES
 from rowmesh.rtl.control.registers import PROGRAM_VERSION
-from rowmesh.rtl.layouts import Fault, Opcode
 from rowmesh.verif.controller_harness import binary, instruction
 from rowmesh.verif.top_faults import Bed, WeightStream
 

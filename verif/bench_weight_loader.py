@@ -6,12 +6,14 @@ from typing import Any
 import cocotb
 from cocotb.triggers import FallingEdge
 
+from rowmesh.rtl.codes import Fault
 from rowmesh.rtl.config import WORD_BYTES
-from rowmesh.rtl.layouts import Fault, Layouts
+from rowmesh.rtl.layouts import Layouts
 from rowmesh.verif.dma_harness import BurstReads
+from rowmesh.verif.fields import pack
 from rowmesh.verif.noc_agents import wake
 from rowmesh.verif.simulator import bench_config
-from rowmesh.verif.stream import Scoreboard, StreamDriver, StreamMonitor, pack, reset, start_clock
+from rowmesh.verif.stream import Scoreboard, StreamDriver, StreamMonitor, reset, start_clock
 
 __all__: list[str] = []
 

@@ -6,10 +6,12 @@ from typing import Any
 import cocotb
 from cocotb.triggers import FallingEdge
 
-from rowmesh.rtl.layouts import Layouts, Source
+from rowmesh.rtl.codes import Source
+from rowmesh.rtl.layouts import Layouts
+from rowmesh.verif.fields import pack
 from rowmesh.verif.noc_agents import Agents
 from rowmesh.verif.simulator import bench_config
-from rowmesh.verif.stream import pack, reset, start_clock
+from rowmesh.verif.stream import reset, start_clock
 
 __all__: list[str] = []
 

@@ -8,13 +8,15 @@ import cocotb
 from cocotb.triggers import FallingEdge, RisingEdge
 from cocotbext.axi import AxiSlaveWrite, AxiWriteBus
 
+from rowmesh.rtl.codes import Fault
 from rowmesh.rtl.config import WORD_BYTES
 from rowmesh.rtl.dma.write_channel import run_word_layout
-from rowmesh.rtl.layouts import WORD_BITS, Fault
+from rowmesh.rtl.layouts import WORD_BITS
 from rowmesh.verif.dma_harness import SlaveMemory, pauses, request, watch_address
+from rowmesh.verif.fields import pack
 from rowmesh.verif.noc_agents import wake
 from rowmesh.verif.simulator import bench_config
-from rowmesh.verif.stream import StreamDriver, pack, reset, start_clock
+from rowmesh.verif.stream import StreamDriver, reset, start_clock
 
 __all__: list[str] = []
 

@@ -12,12 +12,14 @@ from typing import Any
 import cocotb
 from cocotb.triggers import FallingEdge, ReadOnly
 
+from rowmesh.rtl.codes import Fault, Opcode, Unit
 from rowmesh.rtl.config import Config
 from rowmesh.rtl.control.controller import settle_cycles
 from rowmesh.rtl.control.registers import State
-from rowmesh.rtl.layouts import Fault, Layouts, Opcode, Unit
+from rowmesh.rtl.layouts import Layouts
+from rowmesh.verif.fields import unpack
 from rowmesh.verif.simulator import bench_config
-from rowmesh.verif.stream import StreamDriver, StreamMonitor, reset, start_clock, unpack
+from rowmesh.verif.stream import StreamDriver, StreamMonitor, reset, start_clock
 
 __all__ = ["Run", "System", "binary", "instruction", "random_program", "step_words"]
 

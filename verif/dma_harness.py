@@ -19,11 +19,13 @@ from rowmesh.rtl.axi.signatures import (
     write_beat_layout,
 )
 from rowmesh.rtl.axi.write_master import AxiWriteMaster
+from rowmesh.rtl.codes import FAULT_BITS
 from rowmesh.rtl.config import WORD_BYTES, Config
 from rowmesh.rtl.dma.read_channel import ReadChannel
 from rowmesh.rtl.dma.write_channel import WriteChannel, run_word_layout
-from rowmesh.rtl.layouts import ADDRESS_BITS, FAULT_BITS, WORD_BITS, Layouts
-from rowmesh.verif.stream import StreamDriver, StreamMonitor, pack, unpack
+from rowmesh.rtl.layouts import ADDRESS_BITS, WORD_BITS, Layouts
+from rowmesh.verif.fields import pack, unpack
+from rowmesh.verif.stream import StreamDriver, StreamMonitor
 
 __all__ = [
     "BurstReads",

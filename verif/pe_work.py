@@ -9,7 +9,7 @@ from typing import Any
 
 from rowmesh.rtl.config import Config
 from rowmesh.rtl.layouts import Layouts
-from rowmesh.verif.stream import pack
+from rowmesh.verif.fields import pack
 
 __all__ = ["Maker", "Shape", "Work", "iact_beats", "weight_beats"]
 

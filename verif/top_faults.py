@@ -11,9 +11,9 @@ from rowmesh.gen.compiler import compile_graph
 from rowmesh.gen.driver import Accelerator, DeviceFault
 from rowmesh.gen.graph import Array
 from rowmesh.gen.runtime import Runtime
+from rowmesh.rtl.codes import Fault
 from rowmesh.rtl.config import WORD_BYTES
 from rowmesh.rtl.control.registers import State, register_map
-from rowmesh.rtl.layouts import Fault
 from rowmesh.sim_models import golden
 from rowmesh.sim_models.compress_weights import decode_weight_block
 from rowmesh.verif.simulator import bench_config

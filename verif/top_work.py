@@ -12,10 +12,10 @@ from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.graph import Array, ConvAttrs, Graph, Node, Op, Quant, Tensor
 from rowmesh.gen.macs import effectual_macs
 from rowmesh.gen.runtime import Result
+from rowmesh.rtl.codes import Activity
 from rowmesh.rtl.config import Config
 from rowmesh.rtl.control.counters import COUNTER_ENTRIES
 from rowmesh.rtl.control.registers import register_map
-from rowmesh.rtl.layouts import Activity
 from rowmesh.sim_models import golden
 from rowmesh.verif.random_networks import random_input, random_network
 

@@ -16,8 +16,9 @@ from rowmesh.rtl.axi.signatures import (
     beat_bytes,
     burst_layout,
 )
+from rowmesh.rtl.codes import FAULT_BITS, Fault
 from rowmesh.rtl.config import Config, bits_for
-from rowmesh.rtl.layouts import ADDRESS_BITS, FAULT_BITS, Fault
+from rowmesh.rtl.layouts import ADDRESS_BITS
 
 __all__ = ["OUTSTANDING", "AxiReadMaster"]
 

@@ -6,15 +6,9 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from rowmesh.rtl.codes import FAULT_BITS, Fault
 from rowmesh.rtl.config import WORD_BYTES
-from rowmesh.rtl.layouts import (
-    FAULT_BITS,
-    RLC_COUNT_BITS,
-    RLC_PAIRS,
-    RLC_VALUE_BITS,
-    WORD_BITS,
-    Fault,
-)
+from rowmesh.rtl.layouts import RLC_COUNT_BITS, RLC_PAIRS, RLC_VALUE_BITS, WORD_BITS
 
 __all__ = ["CHUNK_BITS", "RlcDecoder", "rlc_word_layout"]
 

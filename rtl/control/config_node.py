@@ -6,9 +6,10 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from rowmesh.rtl.codes import Stepping, Unit
 from rowmesh.rtl.config import Config, bits_for
 from rowmesh.rtl.control.descriptor import DescriptorBank
-from rowmesh.rtl.layouts import STEP_BITS, Layouts, Stepping, Unit
+from rowmesh.rtl.layouts import STEP_BITS, Layouts
 from rowmesh.rtl.noc.fork import Fork
 from rowmesh.rtl.noc.hop import Hop
 

@@ -8,11 +8,12 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.crc.catalog import CRC32_ISO_HDLC  # type: ignore[import-untyped]
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from rowmesh.rtl.codes import FAULT_BITS, Fault, Opcode
 from rowmesh.rtl.config import WORD_BYTES, Config
+from rowmesh.rtl.control.config_issue import ConfigIssue
 from rowmesh.rtl.control.header import HeaderCheck
-from rowmesh.rtl.control.issue import Issue
 from rowmesh.rtl.control.registers import HEADER_WORDS, LAYER_BITS, State
-from rowmesh.rtl.layouts import ADDRESS_BITS, FAULT_BITS, WORD_BITS, Fault, Layouts, Opcode
+from rowmesh.rtl.layouts import ADDRESS_BITS, WORD_BITS, Layouts
 from rowmesh.rtl.noc.hop import Hop
 
 __all__ = ["Controller", "settle_cycles"]
@@ -151,7 +152,7 @@ class Controller(wiring.Component):
         m.submodules.crc = self.crc = CRC32_ISO_HDLC(WORD_BITS).create()
         self.header = HeaderCheck(self.config, self.word_bits)
         m.submodules.header = self.header
-        m.submodules.issue = self.issue = Issue(self.config)
+        m.submodules.issue = self.issue = ConfigIssue(self.config)
         connect(m, self.issue.o, flipped(self.config_o))
         m.d.comb += [
             self.header.number.eq(self.index),

@@ -5,8 +5,8 @@ from typing import Any
 from amaranth.hdl import Mux
 from amaranth.lib import data
 
+from rowmesh.rtl.codes import Activity
 from rowmesh.rtl.config import Config, bits_for
-from rowmesh.rtl.layouts import Activity
 from rowmesh.rtl.pe.activity_counters import MACS_ENTRY
 from rowmesh.rtl.pe.pe_cluster import counter_latency
 

@@ -6,9 +6,10 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from rowmesh.rtl.codes import FAULT_BITS, Fault
 from rowmesh.rtl.config import Config
 from rowmesh.rtl.control.registers import HEADER_WORDS, PROGRAM_MAGIC, PROGRAM_VERSION
-from rowmesh.rtl.layouts import FAULT_BITS, WORD_BITS, Fault
+from rowmesh.rtl.layouts import WORD_BITS
 
 __all__ = ["HeaderCheck"]
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from rowmesh.rtl.codes import FAULT_BITS, Activity, Fault, Opcode, Unit
 from rowmesh.rtl.config import Config
 from rowmesh.rtl.control.counters import counter_select
-from rowmesh.rtl.layouts import FAULT_BITS, Activity, Fault, Opcode, Unit
 
 __all__ = [
     "ADDR_BITS",

@@ -7,6 +7,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rowmesh.rtl.axi.signatures import burst_layout, write_beat_layout
+from rowmesh.rtl.codes import FAULT_BITS
 from rowmesh.rtl.config import Config
 from rowmesh.rtl.dma.iact_loader import IactLoader
 from rowmesh.rtl.dma.out_writer import OutWriter
@@ -15,7 +16,7 @@ from rowmesh.rtl.dma.read_channel import ReadChannel
 from rowmesh.rtl.dma.weight_loader import WeightLoader
 from rowmesh.rtl.dma.write_channel import WriteChannel
 from rowmesh.rtl.glb.iact_bank import iact_write
-from rowmesh.rtl.layouts import FAULT_BITS, WORD_BITS, Layouts
+from rowmesh.rtl.layouts import WORD_BITS, Layouts
 from rowmesh.rtl.post.param_memory import param_entry
 
 __all__ = ["DmaCluster"]
@@ -56,7 +57,7 @@ class DmaCluster(wiring.Component):
     def __init__(self, config: Config) -> None:
         self.config = c = config
         layouts = Layouts(c)
-        channels = self.read_channels(c)
+        channels = c.read_channels
         super().__init__(
             {
                 "iact_desc": In(stream.Signature(layouts.iact_loader)).array(c.glb_iact_banks),
@@ -81,11 +82,6 @@ class DmaCluster(wiring.Component):
                 "fault": Out(FAULT_BITS),
             }
         )
-
-    @staticmethod
-    def read_channels(config: Config) -> int:
-        """Read channels of one cluster."""
-        return config.read_channels
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

@@ -7,15 +7,10 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rowmesh.rtl.codec.rlc_decoder import RlcDecoder
+from rowmesh.rtl.codes import FAULT_BITS
 from rowmesh.rtl.config import WORD_BYTES, Config
 from rowmesh.rtl.control.agu import Agu
-from rowmesh.rtl.layouts import (
-    ADDRESS_BITS,
-    FAULT_BITS,
-    RLC_PAIRS,
-    WORD_BITS,
-    Layouts,
-)
+from rowmesh.rtl.layouts import ADDRESS_BITS, RLC_PAIRS, WORD_BITS, Layouts
 from rowmesh.rtl.nest import Nest
 
 __all__ = ["IactLoader"]

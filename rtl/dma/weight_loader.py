@@ -7,8 +7,9 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from rowmesh.rtl.codes import FAULT_BITS, Fault
 from rowmesh.rtl.config import Config, bits_for
-from rowmesh.rtl.layouts import FAULT_BITS, WORD_BITS, Fault, Layouts
+from rowmesh.rtl.layouts import WORD_BITS, Layouts
 
 __all__ = ["WeightLoader"]
 

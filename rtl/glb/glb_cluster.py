@@ -7,11 +7,12 @@ from amaranth.hdl import Cat, Module, Mux
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from rowmesh.rtl.codes import FAULT_BITS
 from rowmesh.rtl.config import Config
 from rowmesh.rtl.glb.iact_bank import TILE_BITS, IactBank, iact_write
 from rowmesh.rtl.glb.iact_reader import IactReader
 from rowmesh.rtl.glb.psum_bank import PsumBank
-from rowmesh.rtl.layouts import FAULT_BITS, Layouts
+from rowmesh.rtl.layouts import Layouts
 
 __all__ = ["GlbCluster"]
 

@@ -6,9 +6,10 @@ from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from rowmesh.rtl.codes import FAULT_BITS, Fault
 from rowmesh.rtl.config import PSUM_LANES, Config
 from rowmesh.rtl.glb.glb_memory import GlbMemory
-from rowmesh.rtl.layouts import FAULT_BITS, Fault, Layouts
+from rowmesh.rtl.layouts import Layouts
 from rowmesh.rtl.noc.hop import Hop
 
 __all__ = ["PsumBank"]

@@ -6,12 +6,14 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from rowmesh.rtl.codes import Source
 from rowmesh.rtl.config import Config
-from rowmesh.rtl.layouts import Layouts, Source
+from rowmesh.rtl.layouts import Layouts
 from rowmesh.rtl.noc.fork import Fork
+from rowmesh.rtl.noc.gate import gate
 from rowmesh.rtl.noc.hop import Hop
 
-__all__ = ["IactRouter", "gate"]
+__all__ = ["IactRouter"]
 
 
 class IactRouter(wiring.Component):
@@ -116,12 +118,3 @@ class IactRouter(wiring.Component):
                     gate(m, port, sink, opened)
             with m.Default():
                 gate(m, self.local, sink, opened)
-
-
-def gate(m: Module, port: Any, sink: Any, opened: Signal) -> None:
-    """Connect the streams while `opened`."""
-    m.d.comb += [
-        sink.payload.eq(port.payload),
-        sink.valid.eq(port.valid & opened),
-        port.ready.eq(sink.ready & opened),
-    ]

@@ -6,11 +6,12 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from rowmesh.rtl.codes import Source
 from rowmesh.rtl.config import Config
-from rowmesh.rtl.layouts import Layouts, Source
+from rowmesh.rtl.layouts import Layouts
 from rowmesh.rtl.noc.fork import Fork
+from rowmesh.rtl.noc.gate import gate
 from rowmesh.rtl.noc.hop import Hop
-from rowmesh.rtl.noc.iact_router import gate
 
 __all__ = ["WeightRouter"]
 

@@ -6,8 +6,8 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from rowmesh.rtl.codes import ACTIVITY_BITS, Activity
 from rowmesh.rtl.config import Config, bits_for
-from rowmesh.rtl.layouts import ACTIVITY_BITS, Activity
 from rowmesh.rtl.spad import Spad
 
 __all__ = ["COUNTER_BITS", "ENTRIES", "MACS_ENTRY", "ActivityCounters", "entry_terms", "slots"]

@@ -6,8 +6,8 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from rowmesh.rtl.codes import ACTIVITY_BITS, FAULT_BITS, Activity, Fault
 from rowmesh.rtl.config import Config, bits_for
-from rowmesh.rtl.layouts import ACTIVITY_BITS, FAULT_BITS, Activity, Fault
 from rowmesh.rtl.pe.drain import Drain
 from rowmesh.rtl.pe.iact_decode import IactDecode
 from rowmesh.rtl.pe.iact_spad import IactSpad

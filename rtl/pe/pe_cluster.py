@@ -6,8 +6,9 @@ from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from rowmesh.rtl.codes import FAULT_BITS
 from rowmesh.rtl.config import Config, bits_for
-from rowmesh.rtl.layouts import FAULT_BITS, Layouts
+from rowmesh.rtl.layouts import Layouts
 from rowmesh.rtl.pe.activity_counters import (
     COUNTER_BITS,
     ENTRIES,

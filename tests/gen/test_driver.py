@@ -8,8 +8,8 @@ import pytest
 
 from rowmesh.gen.driver import Accelerator, DeviceError, DeviceFault
 from rowmesh.gen.program import Program, ProgramError
+from rowmesh.rtl.codes import Fault
 from rowmesh.rtl.config import PRESETS
-from rowmesh.rtl.layouts import Fault
 
 CONFIG = PRESETS["demo"]()
 IDLE, RUNNING, PAUSED, DONE, FAULT = (1 << i for i in range(5))

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rowmesh.gen.program import Program, ProgramError
+from rowmesh.rtl.codes import Opcode, Unit
 from rowmesh.rtl.config import PRESETS, Config
-from rowmesh.rtl.layouts import Layouts, Opcode, Unit
+from rowmesh.rtl.layouts import Layouts
 
 CONFIG = dataclasses.replace(PRESETS["tiny"](), cluster_rows=3, cluster_cols=2)
 UNITS = [Unit.PE, Unit.IACT_LOADER, Unit.WEIGHT_ROUTER, Unit.PARAM_LOADER, Unit.OUT_WRITER]

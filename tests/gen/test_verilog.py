@@ -14,7 +14,8 @@ from amaranth.sim import Simulator as PySimulator
 
 from rowmesh.gen.verilog import emit, emit_rtlil, instance_counts
 from rowmesh.rtl.noc.hop import Hop
-from rowmesh.verif.simulator import Simulator, run_bench, verilator_command, verilator_environment
+from rowmesh.verif.simulator import Simulator, run_bench
+from rowmesh.verif.verilator import verilator_command, verilator_environment
 
 PAIR = data.StructLayout({"a": 4, "b": 4})
 

@@ -9,8 +9,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import connect, flipped
 
 from rowmesh.rtl.config import Config, load_config
-from rowmesh.rtl.noc.hop import Skid
 from rowmesh.rtl.noc.router_cluster import RouterCluster
+from rowmesh.rtl.noc.skid import Skid
 from rowmesh.verif.simulator import Simulator, run_bench
 
 MODULE = "rowmesh.verif.bench_router_mesh"

@@ -10,7 +10,7 @@ from rowmesh.gen.api import GraphRun, run_graph
 from rowmesh.gen.graph import Graph
 from rowmesh.gen.report import to_html
 from rowmesh.gen.run_record import SHARES, load_record, save_record
-from rowmesh.rtl.layouts import Activity
+from rowmesh.rtl.codes import Activity
 from rowmesh.sim_models import golden
 from rowmesh.verif.soak import SMALL_MACHINES
 from rowmesh.verif.top_work import sparse_image, two_layers

@@ -9,8 +9,9 @@ import pytest
 from rowmesh.gen.verilog import emit
 from rowmesh.rtl.config import Config
 from rowmesh.rtl.noc.hop import Hop
-from rowmesh.verif import simulator
-from rowmesh.verif.simulator import Simulator, bench_config, build_verilator_library, run_bench
+from rowmesh.verif import verilator
+from rowmesh.verif.simulator import Simulator, bench_config, run_bench
+from rowmesh.verif.verilator_library import build_verilator_library
 
 COUNTER = """
 module counter(input clk, input rst, input [31:0] step, output [31:0] count);
@@ -141,7 +142,7 @@ def test_old_verilator_is_passed_over(tmp_path: Path, monkeypatch: pytest.Monkey
     for text, good in (("Verilator 5.006 2023", False), ("Verilator 5.036 2025", True)):
         tool.write_text(f"#!/bin/sh\necho '{text}'\n", encoding="utf-8")
         tool.chmod(0o755)
-        assert (simulator._system_verilator() is not None) == good
+        assert (verilator._system_verilator() is not None) == good
 
 
 def test_emitted_design_as_library(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rowmesh.rtl.noc.hop import Hop
+from rowmesh.verif.fields import pack, unpack
 from rowmesh.verif.simulator import Simulator, run_bench
-from rowmesh.verif.stream import pack, unpack
 
 MODULE = "rowmesh.verif.bench_stream"
 

@@ -13,7 +13,8 @@ from rowmesh.gen.generate import TOP
 from rowmesh.gen.verilog import emit
 from rowmesh.rtl.config import Config
 from rowmesh.rtl.top import Top
-from rowmesh.verif.simulator import build_directory, build_verilator_library
+from rowmesh.verif.builds import build_directory
+from rowmesh.verif.verilator_library import build_verilator_library
 
 __all__ = ["FastMachine", "build_library"]
 

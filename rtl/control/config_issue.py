@@ -6,17 +6,18 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from rowmesh.rtl.codes import Opcode, Stepping, Unit
 from rowmesh.rtl.config import Config
-from rowmesh.rtl.layouts import WORD_BITS, Layouts, Opcode, Stepping, Unit
+from rowmesh.rtl.layouts import WORD_BITS, Layouts
 
-__all__ = ["Issue"]
+__all__ = ["ConfigIssue"]
 
 _RAMPS = Opcode.RAMP, Opcode.RAMP_NUMBER
 #: Writes that say the number themselves.
 _NUMBERS = Opcode.ONE, Opcode.WRITE_NUMBER, Opcode.RAMP_NUMBER
 
 
-class Issue(wiring.Component):
+class ConfigIssue(wiring.Component):
     """Execute masks, writes and steps: all instructions that end on the configuration bus.
 
     Parameters
