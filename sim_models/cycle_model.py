@@ -1,4 +1,8 @@
-"""Cycles of a layer under a mapping, from the throughput of every unit and what cannot overlap."""
+"""Cycles of a layer under a mapping, from the throughput of every unit and what cannot overlap.
+
+The constants were fitted to the layers of MobileNet v1 0.5/128, dense and sparse, on the RTL of
+`eyeriss_v2`.
+"""
 
 import math
 from dataclasses import dataclass
