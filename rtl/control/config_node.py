@@ -7,7 +7,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rowmesh.rtl.config import Config, bits_for
-from rowmesh.rtl.control.descriptor import DescriptorBank
+from rowmesh.rtl.control.descriptor import DescriptorBank, SharedDescriptorBank
 from rowmesh.rtl.layouts import Layouts, Unit
 from rowmesh.rtl.noc.fork import Fork
 from rowmesh.rtl.noc.hop import Hop
@@ -74,7 +74,8 @@ class ConfigNode(wiring.Component):
     Notes
     -----
     Latency 1 cycle a node (a `Hop` at its input), one word a cycle; then see `DescriptorBank`. A
-    word waits while a complete descriptor of an instance that it is for waits in the memory.
+    word waits while a complete descriptor of an instance that it is for waits in the memory; PEs
+    share theirs, see `SharedDescriptorBank`.
     """
 
     def __init__(self, config: Config) -> None:
@@ -117,7 +118,11 @@ class ConfigNode(wiring.Component):
         write = Signal()
         for kinds in _BANKS:
             lanes = [(unit, i) for unit in kinds for i in range(counts[unit])]
-            bank = DescriptorBank([self.layouts.descriptor(unit) for unit, _ in lanes])
+            bank: Any
+            if kinds == (Unit.PE,):
+                bank = SharedDescriptorBank(self.layouts.pe, len(lanes), "iact_source")
+            else:
+                bank = DescriptorBank([self.layouts.descriptor(unit) for unit, _ in lanes])
             m.submodules["_".join(unit.name.lower() for unit in kinds)] = bank
             selected = Signal(len(lanes), name=f"selected_{kinds[0].name.lower()}")
             m.d.comb += [
