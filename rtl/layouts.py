@@ -136,7 +136,10 @@ class Layouts:
 
     @cached_property
     def pe(self) -> data.StructLayout:
-        """Work of one PE: ``groups x blocks`` weight blocks, each met by ``rows x windows``."""
+        """Work of one PE: ``groups x blocks`` weight blocks, each met by ``rows x windows``.
+
+        PEs of a cluster that work at the same time share all fields before `iact_source`.
+        """
         c = self.config
         return data.StructLayout(
             {
@@ -148,9 +151,9 @@ class Layouts:
                 "segment_cols": bits_for(c.weight_addr_depth),  # columns of a segment (C0 * U)
                 "cols": bits_for(c.weight_addr_depth),  # columns of a window (C0 * S)
                 "psums": bits_for(c.psum_depth),  # M0, even
-                "iact_source": bits_for(c.glb_iact_banks - 1),  # router listened to
                 "iact_signed": 1,
                 "weight_dense": 1,  # blocks without counts and addresses
+                "iact_source": bits_for(c.glb_iact_banks - 1),  # router listened to
                 "chain": 1,  # add the psums of the PE below
             }
         )
@@ -161,7 +164,7 @@ class Layouts:
         listener = data.StructLayout({"enable": 1, "phase": 4})
         return data.StructLayout(
             {
-                "segments": 28,
+                "segments": 24,
                 "source": 3,
                 "to_north": 1,
                 "to_south": 1,
@@ -189,7 +192,7 @@ class Layouts:
     @cached_property
     def psum_router(self) -> data.StructLayout:
         """Psum beats that leave the PE column: to the bank here, or on to the cluster north."""
-        return data.StructLayout({"beats": 28, "to_north": 1, "from_south": 1})
+        return data.StructLayout({"beats": 24, "to_north": 1, "from_south": 1})
 
     @cached_property
     def iact_loader(self) -> data.StructLayout:

@@ -13,7 +13,7 @@ from rowmesh.rtl.config import Config
 from rowmesh.rtl.control.controller import Controller
 from rowmesh.rtl.control.csr import Csr
 from rowmesh.rtl.control.registers import ADDR_BITS
-from rowmesh.rtl.dma.read_channel import ReadChannel
+from rowmesh.rtl.dma.read_channel import ReadChannels
 
 __all__ = ["Top"]
 
@@ -56,7 +56,7 @@ class Top(wiring.Component):
         m.submodules.csr = csr = Csr(c)
         m.submodules.controller = controller = Controller(c)
         m.submodules.array = array = Array(c)
-        fetch: Any = ReadChannel(c)
+        fetch: Any = ReadChannels(c, 1)
         m.domains.array = domain = ClockDomain("array", local=True)
         m.d.comb += [
             domain.clk.eq(ClockSignal()),
@@ -65,10 +65,10 @@ class Top(wiring.Component):
         m.submodules.fetch = DomainRenamer("array")(fetch)
 
         self._join(m, csr.bus, "s_axil")
-        connect(m, controller.request, fetch.request)
-        connect(m, fetch.data, controller.data)
-        connect(m, fetch.burst, array.burst)
-        connect(m, array.beat, fetch.beat)
+        connect(m, controller.request, fetch.request[0])
+        connect(m, fetch.data[0], controller.data)
+        connect(m, fetch.burst[0], array.burst)
+        connect(m, array.beat, fetch.beat[0])
         connect(m, controller.config_o, array.config_i)
         for i in range(c.axi_masters):
             self._join(m, array.read[i], f"m{i}_axi")

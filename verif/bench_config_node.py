@@ -117,15 +117,27 @@ class Node:
             return
         unit = Unit(write["unit"])
         size = self.layouts.descriptor(unit).size
-        for i in range(instances(self.config)[unit]):
-            if not write["instances"] >> i & 1:
-                continue
-            low = 32 * write["index"]
-            mask = (0xFFFF_FFFF << low) & ((1 << size) - 1)
+        low = 32 * write["index"]
+        mask = (0xFFFF_FFFF << low) & ((1 << size) - 1)
+        count = instances(self.config)[unit]
+        selected = write["instances"] & ((1 << count) - 1)
+        for i in range(count):
+            here = selected >> i & 1
+            part = mask if here else self.shared(unit) & mask if selected else 0
             old = self.shadow[unit, i]
-            self.shadow[unit, i] = old & ~mask | write["data"] << low & mask
-            if write["go"]:
+            self.shadow[unit, i] = old & ~part | write["data"] << low & part
+            if write["go"] and here:
                 self.ports[unit, i].expect(self.shadow[unit, i])
+
+    def shared(self, unit: Unit) -> int:
+        """Mask of the bits that all instances of a kind have in common."""
+        layout = self.layouts.pe
+        return (1 << layout["iact_source"].offset) - 1 if unit is Unit.PE else 0
+
+    def held(self, unit: Unit) -> dict[str, int]:
+        """The first word, if to write another one to any instance would be to write it to all."""
+        common = self.shadow[unit, 0] & 0xFFFF_FFFF
+        return {"data": common} if self.shared(unit) else {}
 
     def write_all(self) -> None:
         """The steps, and every word of every instance; starts nothing."""
@@ -212,11 +224,12 @@ async def waiting_descriptors(dut: Any) -> None:
         busy = random.randrange(count)
         monitor = node.monitors[list(node.ports).index((unit, busy))]
         monitor.stall_probability = 1.0
+        first = {**here, "unit": unit, "go": 1, "index": 0, **node.held(unit)}
         for _ in range(2):  # one is held for the unit, one waits
-            node.send(node.word(**here, unit=unit, instances=1 << busy, go=1, index=0))
+            node.send(node.word(**first, instances=1 << busy))
         for other in range(count):
             if other != busy:
-                node.send(node.word(**here, unit=unit, instances=1 << other, go=1, index=0))
+                node.send(node.word(**first, instances=1 << other))
         await node.driver.drain()
         for _ in range(30):
             await FallingEdge(dut.clk)

@@ -178,6 +178,7 @@ async def reset_in_between(dut: Any) -> None:
         bench.driver.put(*(pack(bench.word, word) for word in words))
         for _ in range(cycles):
             await FallingEdge(dut.clk)
+        dut.rst.value = 1
         bench.driver.clear()
         await reset(dut)
         bench.monitor.stall_probability = 0.0

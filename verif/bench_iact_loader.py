@@ -1,4 +1,4 @@
-"""Bench of `IactLoader` with its `ReadChannel`: tiles with borders, plain and RLC coded."""
+"""Bench of `IactLoader` with its `ReadChannels`: tiles with borders, plain and RLC coded."""
 
 import random
 from typing import Any

@@ -1,4 +1,4 @@
-"""Bench of `ParamLoader` with its `ReadChannel` and a memory of two halves."""
+"""Bench of `ParamLoader` with its `ReadChannels` and a memory of two halves."""
 
 import random
 from typing import Any

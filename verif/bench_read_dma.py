@@ -1,4 +1,4 @@
-"""Bench of `AxiReadMaster` with `ReadChannel`s: real bursts, cancelling, faults and stopping."""
+"""Bench of `AxiReadMaster` with `ReadChannels`: real bursts, cancelling, faults and stopping."""
 
 import logging
 import random
@@ -10,7 +10,7 @@ from cocotbext.axi import AxiReadBus, AxiSlaveRead
 
 from rowmesh.rtl.codes import Fault
 from rowmesh.rtl.config import WORD_BYTES
-from rowmesh.rtl.dma.read_channel import FIFO_BEATS
+from rowmesh.rtl.dma.burst_planner import FIFO_BEATS
 from rowmesh.verif.dma_harness import (
     SlaveMemory,
     pauses,
@@ -245,11 +245,11 @@ async def tells_error_responses(dut: Any) -> None:
     await bench.cycles(600)
     assert bench.faults == [Fault.AXI_RESPONSE]
     assert monitor.received == bench.words(0x2008, 100)[:good]
+    driver.clear()
     await bench.recover()
     bench.faults.clear()
     monitor.received.clear()
     board = Scoreboard(monitor, bench.words(0x4000, 20))
-    driver.clear()
     driver.put(request(0x4000, 20, bench.config))
     await board.finish()
     assert not bench.faults

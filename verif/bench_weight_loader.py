@@ -1,4 +1,4 @@
-"""Bench of `WeightLoader` with its `ReadChannel`: packed blocks, repeats, malformed regions."""
+"""Bench of `WeightLoader` with its `ReadChannels`: packed blocks, repeats, malformed regions."""
 
 import random
 from typing import Any

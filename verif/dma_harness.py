@@ -1,7 +1,7 @@
 """What the DMA benches have in common: devices under test, and the memory behind them."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import cocotb
@@ -21,7 +21,7 @@ from rowmesh.rtl.axi.signatures import (
 from rowmesh.rtl.axi.write_master import AxiWriteMaster
 from rowmesh.rtl.codes import FAULT_BITS
 from rowmesh.rtl.config import WORD_BYTES, Config
-from rowmesh.rtl.dma.read_channel import ReadChannel
+from rowmesh.rtl.dma.read_channel import ReadChannels
 from rowmesh.rtl.dma.write_channel import WriteChannel, run_word_layout
 from rowmesh.rtl.layouts import ADDRESS_BITS, WORD_BITS, Layouts
 from rowmesh.verif.fields import pack, unpack
@@ -64,8 +64,8 @@ def _channel_ports(config: Config, channels: int, axi: wiring.Signature) -> dict
     }
 
 
-def _build_channels(m: Module, dut: Any, master: Any, make: Callable[[], Any]) -> list[Any]:
-    """Add the master and its channels; connect all but the channels' data."""
+def _build_master(m: Module, dut: Any, master: Any) -> None:
+    """Add the master; connect all but its channels."""
     m.submodules.master = master
     connect(m, master.axi, flipped(dut.axi))
     m.d.comb += [
@@ -75,14 +75,6 @@ def _build_channels(m: Module, dut: Any, master: Any, make: Callable[[], Any]) -
         dut.quiet.eq(master.quiet),
         dut.fault.eq(master.fault),
     ]
-    channels = []
-    for i in range(dut.channels):
-        channel = make()
-        m.submodules[f"channel_{i}"] = ResetInserter(dut.soft_reset)(channel)
-        connect(m, flipped(dut.request[i]), channel.request)
-        connect(m, channel.burst, master.burst[i])
-        channels.append(channel)
-    return channels
 
 
 class ReadDut(wiring.Component):  # type: ignore[type-arg]
@@ -98,15 +90,19 @@ class ReadDut(wiring.Component):  # type: ignore[type-arg]
         m = Module()
         dut: Any = self
         master: Any = AxiReadMaster(self.config, self.channels)
-        channels = _build_channels(m, dut, master, lambda: ReadChannel(self.config))
-        for i, channel in enumerate(channels):
-            connect(m, master.data[i], channel.beat)
+        _build_master(m, dut, master)
+        channels: Any = ReadChannels(self.config, self.channels)
+        m.submodules.channels = ResetInserter(dut.soft_reset)(channels)
+        for i in range(self.channels):
+            connect(m, flipped(dut.request[i]), channels.request[i])
+            connect(m, channels.burst[i], master.burst[i])
+            connect(m, master.data[i], channels.beat[i])
             m.d.comb += [
-                channel.cancel.eq(dut.cancel[i]),
-                dut.data[i].payload.word.eq(channel.data.payload),
-                dut.data[i].payload.ends.eq(channel.ends),
-                dut.data[i].valid.eq(channel.data.valid),
-                channel.data.ready.eq(dut.data[i].ready),
+                channels.cancel[i].eq(dut.cancel[i]),
+                dut.data[i].payload.word.eq(channels.data[i].payload),
+                dut.data[i].payload.ends.eq(channels.ends[i]),
+                dut.data[i].valid.eq(channels.data[i].valid),
+                channels.data[i].ready.eq(dut.data[i].ready),
             ]
         return m
 
@@ -124,8 +120,12 @@ class WriteDut(wiring.Component):  # type: ignore[type-arg]
         m = Module()
         dut: Any = self
         master: Any = AxiWriteMaster(self.config, self.channels)
-        channels = _build_channels(m, dut, master, lambda: WriteChannel(self.config))
-        for i, channel in enumerate(channels):
+        _build_master(m, dut, master)
+        for i in range(self.channels):
+            channel: Any = WriteChannel(self.config)
+            m.submodules[f"channel_{i}"] = ResetInserter(dut.soft_reset)(channel)
+            connect(m, flipped(dut.request[i]), channel.request)
+            connect(m, channel.burst, master.burst[i])
             connect(m, channel.beat, master.data[i])
             connect(m, flipped(dut.data[i]), channel.data)
             m.d.comb += [channel.done.eq(master.done[i]), dut.busy[i].eq(channel.busy)]
@@ -150,16 +150,16 @@ class LoaderDut(wiring.Component):  # type: ignore[type-arg]
         m = Module()
         dut: Any = self
         m.submodules.loader = loader = self.loader
-        channel: Any = ReadChannel(self.config)
-        m.submodules.channel = channel
-        connect(m, loader.request, channel.request)
-        connect(m, channel.data, loader.data)
-        connect(m, channel.burst, flipped(dut.burst))
-        connect(m, flipped(dut.beat), channel.beat)
+        channels: Any = ReadChannels(self.config, 1)
+        m.submodules.channels = channels
+        connect(m, loader.request, channels.request[0])
+        connect(m, channels.data[0], loader.data)
+        connect(m, channels.burst[0], flipped(dut.burst))
+        connect(m, flipped(dut.beat), channels.beat[0])
         if hasattr(loader, "cancel"):
-            m.d.comb += channel.cancel.eq(loader.cancel)
+            m.d.comb += channels.cancel.eq(loader.cancel)
         if hasattr(loader, "ends"):
-            m.d.comb += loader.ends.eq(channel.ends)
+            m.d.comb += loader.ends.eq(channels.ends)
         _pass_ports(m, dut, loader, ("request", "data", "ends", "cancel"))
         return m
 

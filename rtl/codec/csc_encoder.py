@@ -9,7 +9,6 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rowmesh.rtl.config import WORD_BYTES, bits_for
-from rowmesh.rtl.noc.hop import Hop
 
 __all__ = ["CscEncoder", "csc_beat", "csc_word"]
 
@@ -63,9 +62,9 @@ class CscEncoder(wiring.Component):
     Notes
     -----
     A word takes ``max(1, ceil(entries / 2))`` cycles, and one more for every two explicit zeros
-    (with counts of one or two bits, a long gap inside a word can cost a cycle too). Latency 4
-    cycles from a segment's last word to its last beat. `o` comes from a `Hop`: no
-    combinational path leads through the block.
+    (with counts of one or two bits, a long gap inside a word can cost a cycle too). Latency 1
+    cycle from a segment's last word to its last beat. A word stays on `i` until its last entries
+    are counted. Combinational from `i` to `o`, and from `i` and `o.ready` to `i.ready`.
     """
 
     def __init__(
@@ -94,7 +93,7 @@ class CscEncoder(wiring.Component):
                 "busy": Out(1),
             }
         )
-        # What the pick stage hands to the count stage.
+        # What the pick step hands to the count step.
         position = bits_for(word_bytes - 1)
         self.pick = data.StructLayout(
             {
@@ -108,36 +107,32 @@ class CscEncoder(wiring.Component):
         )
 
     def elaborate(self, platform: Any) -> Module:
-        # Implementation notes: three stages that move together while the hop takes beats. `pick`
-        # finds the next two entries of a word. `count` adds the run: it is kept relative to byte
-        # 0 of the word at hand, so after an entry at position p it is -(p + 1), and the count of
-        # an entry is run + position. `beat` gathers pairs to beats.
+        # Implementation notes: three steps in a cycle in which a beat may leave. `pick` finds the
+        # next two entries of a word. `count` adds the run: it is kept relative to byte 0 of the
+        # word at hand, so after an entry at position p it is -(p + 1), and the count of an entry
+        # is run + position. `beat` gathers pairs to beats.
         m = Module()
-        m.submodules.hop = hop = Hop(self.beat)
-        go: Any = hop.i.ready
-        picked: Any = Signal(self.pick, reset_less=True)
-        word_valid, picked_valid, counted = Signal(), Signal(), Signal()
-        self._build_pick(m, go, word_valid, picked, picked_valid, counted)
+        go = Signal()
+        picked: Any = Signal(self.pick)
+        counted = Signal()
+        self._build_pick(m, go, picked, counted)
         pairs: list[Any] = [Signal(self.pair, name=f"pair_{k}") for k in range(PAIRS)]
         used = Signal(PAIRS)
-        self._build_count(m, go, picked, picked_valid, counted, pairs, used)
-        held = self._build_beat(m, go, hop, pairs, used, picked_valid & counted & picked.last)
-        wiring.connect(m, hop.o, wiring.flipped(self.o))
-        m.d.comb += self.busy.eq(word_valid | picked_valid | held | hop.o.valid)
+        self._build_count(m, go, picked, counted, pairs, used)
+        end = self.i.valid & counted & picked.last
+        held = self._build_beat(m, go, pairs, used, end)
+        m.d.comb += [go.eq(~self.o.valid | self.o.ready), self.busy.eq(held)]
         return m
 
-    def _build_pick(
-        self, m: Module, go: Any, valid: Any, picked: Any, picked_valid: Any, counted: Any
-    ) -> None:
-        """Two entries of the word a cycle, when the next stage has `counted` those before."""
+    def _build_pick(self, m: Module, go: Any, picked: Any, counted: Any) -> None:
+        """Two entries of the word a cycle; they stay until they are `counted`."""
         i: Any = self.i.payload
-        values = [
-            Signal(self.value_bits, name=f"value_{k}", reset_less=True)
-            for k in range(self.word_bytes)
-        ]
-        left = Signal(self.word_bytes, reset_less=True)  # entries still to send
-        length = Signal(bits_for(self.word_bytes), reset_less=True)
-        last = Signal(reset_less=True)
+        values = [i.word[BYTE_BITS * k :][: self.value_bits] for k in range(self.word_bytes)]
+        left = Signal(self.word_bytes)  # entries still to send
+        done = Signal(self.word_bytes)  # bytes of the word that are
+        for k, value in enumerate(values):
+            entry = (value.any() | i.dense) if self.count_bits else 1
+            m.d.comb += left[k].eq((i.bytes > k) & entry & ~done[k])
 
         first, second = Signal(self.word_bytes), Signal(self.word_bytes)
         p0, p1 = Signal(range(self.word_bytes)), Signal(range(self.word_bytes))
@@ -159,34 +154,26 @@ class CscEncoder(wiring.Component):
         m.d.comb += [
             rest.eq(left & ~first & ~Mux(has_second, second, 0)),
             final.eq(~rest.any()),
-            self.i.ready.eq(go & (~valid | (counted & final))),
+            self.i.ready.eq(self.i.valid & go & counted & final),
         ]
         taken = Mux(has_second, p1 + 1, Mux(has_first, p0 + 1, 0))
-        with m.If(go & counted):
-            m.d.sync += [
-                picked_valid.eq(valid),
-                picked.entries.eq(Cat(has_first, has_second)),
-                picked.values[0].eq(_select(first, values)),
-                picked.values[1].eq(_select(second, values)),
-                picked.position.eq(p0),
-                picked.gap.eq(gap),
-                picked.tail.eq(Mux(final, length, 0) - taken),
-                picked.last.eq(last & final),
-                left.eq(rest),
-            ]
-            with m.If(final):
-                m.d.sync += valid.eq(0)
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [valid.eq(1), last.eq(i.last), length.eq(i.bytes)]
-            for k in range(self.word_bytes):
-                value = i.word[BYTE_BITS * k :][: self.value_bits]
-                entry = (value.any() | i.dense) if self.count_bits else 1
-                m.d.sync += [values[k].eq(value), left[k].eq((i.bytes > k) & entry)]
+        m.d.comb += [
+            picked.entries.eq(Cat(has_first, has_second)),
+            picked.values[0].eq(_select(first, values)),
+            picked.values[1].eq(_select(second, values)),
+            picked.position.eq(p0),
+            picked.gap.eq(gap),
+            picked.tail.eq(Mux(final, i.bytes, 0) - taken),
+            picked.last.eq(i.last & final),
+        ]
+        with m.If(go & counted & self.i.valid):
+            m.d.sync += done.eq(Mux(final, 0, ~rest))
 
     def _build_count(
-        self, m: Module, go: Any, picked: Any, valid: Any, counted: Any, pairs: Any, used: Any
+        self, m: Module, go: Any, picked: Any, counted: Any, pairs: Any, used: Any
     ) -> None:
         """Up to two pairs a cycle: entries with their counts, or explicit zeros."""
+        valid = self.i.valid
         entries: list[Any] = [valid & picked.entries[k] for k in range(PAIRS)]
         if not self.count_bits:
             m.d.comb += [counted.eq(1), used.eq(Cat(*entries))]
@@ -216,9 +203,7 @@ class CscEncoder(wiring.Component):
         with m.Elif(go & valid):
             m.d.sync += run.eq(Mux(picked.last, 0, Mux(entries[0], 0, run) + picked.tail))
 
-    def _build_beat(
-        self, m: Module, go: Any, hop: Hop, pairs: list[Any], used: Any, end: Any
-    ) -> Any:
+    def _build_beat(self, m: Module, go: Any, pairs: list[Any], used: Any, end: Any) -> Any:
         """Gather pairs to beats; a beat leaves when a pair follows it or its segment has ended.
 
         Unused pairs come in as zeros, so what is held beyond `full` is zero too.
@@ -226,10 +211,10 @@ class CscEncoder(wiring.Component):
         held: list[Any] = [Signal(self.pair, name=f"held_{k}") for k in range(PAIRS)]
         full = Signal(PAIRS)
         ended, single = Signal(), Signal()
-        beat: Any = hop.i.payload
+        beat: Any = self.o.payload
         m.d.comb += [
             single.eq(full[0] & ~full[1] & ~ended),  # a pair waits for its second
-            hop.i.valid.eq(ended | (full[1] & used[0]) | (single & used[1])),
+            self.o.valid.eq(ended | (full[1] & used[0]) | (single & used[1])),
             beat.pairs[0].eq(held[0]),
             beat.pairs[1].eq(Mux(single, pairs[0], held[1])),
             beat.last.eq(ended),
@@ -259,6 +244,6 @@ def _index(one_hot: Any) -> Any:
     )
 
 
-def _select(one_hot: Any, values: list[Signal]) -> Any:
+def _select(one_hot: Any, values: list[Any]) -> Any:
     """The value of the set bit; 0 when there is none."""
     return reduce(or_, (Mux(one_hot[k], value, 0) for k, value in enumerate(values)))

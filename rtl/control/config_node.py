@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rowmesh.rtl.codes import Stepping, Unit
 from rowmesh.rtl.config import Config, bits_for
-from rowmesh.rtl.control.descriptor import DescriptorBank
+from rowmesh.rtl.control.descriptor import DescriptorBank, SharedDescriptorBank
 from rowmesh.rtl.layouts import STEP_BITS, Layouts
 from rowmesh.rtl.noc.fork import Fork
 from rowmesh.rtl.noc.hop import Hop
@@ -75,7 +75,8 @@ class ConfigNode(wiring.Component):
     Notes
     -----
     Latency 1 cycle a node (a `Hop` at its input), one word a cycle; then see `DescriptorBank`. A
-    word waits while a complete descriptor of an instance that it is for waits in the memory.
+    word waits while a complete descriptor of an instance that it is for waits in the memory; PEs
+    share theirs, see `SharedDescriptorBank`.
 
     A node adds its step to the data of a ramp as the word comes in: nodes of column 0 the row's,
     since their words come from north, the others the column's, the first one none. So cluster
@@ -124,7 +125,11 @@ class ConfigNode(wiring.Component):
         write = Signal()
         for kinds in _BANKS:
             lanes = [(unit, i) for unit in kinds for i in range(counts[unit])]
-            bank = DescriptorBank([self.layouts.descriptor(unit) for unit, _ in lanes])
+            bank: Any
+            if kinds == (Unit.PE,):
+                bank = SharedDescriptorBank(self.layouts.pe, len(lanes), "iact_source")
+            else:
+                bank = DescriptorBank([self.layouts.descriptor(unit) for unit, _ in lanes])
             m.submodules["_".join(unit.name.lower() for unit in kinds)] = bank
             selected = Signal(len(lanes), name=f"selected_{kinds[0].name.lower()}")
             m.d.comb += [

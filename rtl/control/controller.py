@@ -75,7 +75,7 @@ class Controller(wiring.Component):
     cycles : Out(64)
         Cycles with `count_enable` of this run.
     request : Out(stream of `Layouts.dma_request`), data : In(stream of 64)
-        A `ReadChannel`, which `array_reset` resets.
+        A `ReadChannels`, which `array_reset` resets.
     config_o : Out(stream of `Layouts.config_write`)
         Root of the configuration tree.
     fault : In(`Fault`)

@@ -12,7 +12,7 @@ from rowmesh.rtl.config import Config
 from rowmesh.rtl.dma.iact_loader import IactLoader
 from rowmesh.rtl.dma.out_writer import OutWriter
 from rowmesh.rtl.dma.param_loader import ParamLoader
-from rowmesh.rtl.dma.read_channel import ReadChannel
+from rowmesh.rtl.dma.read_channel import ReadChannels
 from rowmesh.rtl.dma.weight_loader import WeightLoader
 from rowmesh.rtl.dma.write_channel import WriteChannel
 from rowmesh.rtl.glb.iact_bank import iact_write
@@ -106,8 +106,7 @@ class DmaCluster(wiring.Component):
         connect(m, param.desc, flipped(self.param_desc))
         connect(m, param.param, flipped(self.param))
         m.d.comb += [self.loaded.eq(param.loaded), param.half_free.eq(self.half_free)]
-        for i, (name, loader) in enumerate(loaders):
-            self._add_channel(m, name, loader, i)
+        self._connect_channels(m, loaders)
         writer, channel = self._build_writer(m)
 
         units = [*(loader for _, loader in loaders), writer]
@@ -121,18 +120,19 @@ class DmaCluster(wiring.Component):
                     m.d.comb += self.fault.eq(unit.fault)
         return m
 
-    def _add_channel(self, m: Module, name: str, loader: Any, number: int) -> None:
-        m.submodules[f"{name}_loader"] = loader
-        channel = ReadChannel(self.config, getattr(loader, "words_bits", None))
-        m.submodules[f"{name}_channel"] = channel
-        connect(m, loader.request, channel.request)
-        connect(m, channel.data, loader.data)
-        if hasattr(loader, "cancel"):
-            m.d.comb += channel.cancel.eq(loader.cancel)
-        if hasattr(loader, "ends"):
-            m.d.comb += loader.ends.eq(channel.ends)
-        connect(m, channel.burst, flipped(self.read_burst[number]))
-        connect(m, flipped(self.read_beat[number]), channel.beat)
+    def _connect_channels(self, m: Module, loaders: list[tuple[str, Any]]) -> None:
+        channels: Any = ReadChannels(self.config, len(loaders))
+        m.submodules.read_channels = channels
+        for i, (name, loader) in enumerate(loaders):
+            m.submodules[f"{name}_loader"] = loader
+            connect(m, loader.request, channels.request[i])
+            connect(m, channels.data[i], loader.data)
+            if hasattr(loader, "cancel"):
+                m.d.comb += channels.cancel[i].eq(loader.cancel)
+            if hasattr(loader, "ends"):
+                m.d.comb += loader.ends.eq(channels.ends[i])
+            connect(m, channels.burst[i], flipped(self.read_burst[i]))
+            connect(m, flipped(self.read_beat[i]), channels.beat[i])
 
     def _build_writer(self, m: Module) -> tuple[Any, Any]:
         m.submodules.out_writer = writer = OutWriter(self.config)

@@ -32,7 +32,7 @@ class IactLoader(wiring.Component):
     desc : In(stream of `Layouts.iact_loader`)
         A tile; taken when it is written. Rows and their number must fit the bank.
     request : Out(stream of `Layouts.dma_request`), data : In(stream of 64), cancel : Out(1)
-        To the `ReadChannel`.
+        To the `ReadChannels`.
     write : Out(stream of address, data)
         Words of the tile to ascending addresses from `dest`.
     tiles : In(4)

@@ -25,7 +25,7 @@ class ParamLoader(wiring.Component):
     desc : In(stream of `Layouts.param_loader`)
         Taken when the one before is loaded.
     request : Out(stream of `Layouts.dma_request`), data : In(stream of 64)
-        To the `ReadChannel`. Two words a channel: bias and multiplier, then the shift.
+        To the `ReadChannels`. Two words a channel: bias and multiplier, then the shift.
     param : Out(stream of index, param)
         A channel's parameters and its number within the half.
     loaded : Out(1)
@@ -45,8 +45,6 @@ class ParamLoader(wiring.Component):
         layouts = Layouts(config)
         self.desc_layout = layouts.param_loader
         self.index_bits = bits_for(config.param_depth // 2 - 1)
-        #: Width of a request: two words for every channel of a half.
-        self.words_bits = bits_for(config.param_depth)
         entry = data.StructLayout({"index": self.index_bits, "param": layouts.param})
         super().__init__(
             {

@@ -36,7 +36,7 @@ class WeightLoader(wiring.Component):
         A region; taken when it is sent.
     request : Out(stream of `Layouts.dma_request`), data : In(stream of 64), ends : In(1),
     cancel : Out(1)
-        To the `ReadChannel`.
+        To the `ReadChannels`.
     weight : Out(stream of `Layouts.weight_beat`)
         The words of the blocks; a raw word in the low bits.
     busy : Out(1)
@@ -47,9 +47,9 @@ class WeightLoader(wiring.Component):
 
     Notes
     -----
-    1 cycle from a DRAM word to its weight word. A weight word a cycle as long as DRAM words come;
-    a cycle for each length word, 3 or 4 cycles between repeats. `weight` comes from registers.
-    Combinational from `data.valid` to `data.ready`.
+    A weight word a cycle as long as DRAM words come; a cycle for each length word, 2 or 3 cycles
+    between repeats. Combinational from `data` to `weight`, and from `data.valid` and
+    `weight.ready` to `data.ready`.
     """
 
     def __init__(self, config: Config) -> None:
@@ -75,9 +75,9 @@ class WeightLoader(wiring.Component):
         m = Module()
         job: Any = self.desc.payload
         repeats = Signal.like(job.repeats, reset_less=True)  # still to do, this one included
-        restarts, wanted = Signal(), Signal()
+        restarts = Signal()
         begun, drops = Signal(), Signal()  # a DRAM word is used in part; take it unused
-        word, full, taken, exhausted = self._gearbox(m, job, restarts, wanted, begun, drops)
+        word, full, taken, exhausted = self._gearbox(m, job, restarts, begun, drops)
 
         # Requests for this repeat and the ones after it.
         asked = Signal(range(AHEAD + 1))
@@ -108,7 +108,7 @@ class WeightLoader(wiring.Component):
                         m.d.sync += self.fault.eq(Fault.WEIGHT_FORMAT)
                         m.next = "FAULT"
             with m.State("LENGTH"):
-                m.d.comb += [wanted.eq(1), taken.eq(full)]
+                m.d.comb += taken.eq(full)
                 m.d.sync += left.eq(word)
                 with m.If(full):
                     m.next = "BLOCK"
@@ -120,7 +120,6 @@ class WeightLoader(wiring.Component):
                     m.next = "FAULT"
             with m.State("BLOCK"):
                 m.d.comb += [
-                    wanted.eq(1),
                     self.weight.valid.eq(full),
                     taken.eq(full & self.weight.ready),
                 ]
@@ -153,7 +152,6 @@ class WeightLoader(wiring.Component):
         m: Module,
         job: Any,
         restarts: Signal,
-        wanted: Signal,
         begun: Signal,
         drops: Signal,
     ) -> tuple[Signal, Signal, Signal, Signal]:
@@ -166,7 +164,7 @@ class WeightLoader(wiring.Component):
         """
         unit = gcd(WORD_BITS, self.sparse_bits, self.dense_bits)
         units, longest = WORD_BITS // unit, self.sparse_bits // unit
-        word = Signal(self.sparse_bits, name="word", reset_less=True)
+        word = Signal(self.sparse_bits, name="word")
         full, taken, exhausted = (
             Signal(name="full"),
             Signal(name="taken"),
@@ -177,16 +175,17 @@ class WeightLoader(wiring.Component):
         have = Signal(range(longest))  # units in it
         at = Signal(range(units))  # next unit of the DRAM word; 0 while there is a tail
         final = Signal()  # the DRAM word before was the last of the region
-        cuts, pops = Signal(), Signal()
+        pops = Signal()
         step = Mux(job.dense, self.dense_bits // unit, self.sparse_bits // unit)
         left = Signal(range(units + longest))  # units of the DRAM word behind this weight word
         cut = Signal(self.sparse_bits)
         m.d.comb += [
             left.eq(units + have - at - step),
             pops.eq(left < step),  # the next weight word needs the next DRAM word
-            cuts.eq(wanted & self.data.valid & ~final & (~full | taken)),
-            self.data.ready.eq((cuts & pops) | drops),
-            exhausted.eq(final & ~full),
+            full.eq(self.data.valid & ~final),
+            word.eq(Mux(job.dense, cut[: self.dense_bits], cut)),
+            self.data.ready.eq((taken & pops) | drops),
+            exhausted.eq(final),
         ]
         with m.Switch(have):
             for n in range(1, longest):
@@ -195,11 +194,7 @@ class WeightLoader(wiring.Component):
             with m.Default():
                 m.d.comb += cut.eq(payload >> (at * unit))
         with m.If(taken):
-            m.d.sync += full.eq(0)
-        with m.If(cuts):
             m.d.sync += [
-                full.eq(1),
-                word.eq(Mux(job.dense, cut[: self.dense_bits], cut)),
                 at.eq(Mux(pops, 0, units - left)),
                 have.eq(Mux(pops, left, 0)),
                 final.eq(pops & self.ends),
@@ -211,6 +206,6 @@ class WeightLoader(wiring.Component):
         with m.If(drops):
             m.d.sync += at.eq(0)
         with m.If(restarts):
-            m.d.sync += [full.eq(0), final.eq(0), at.eq(0), have.eq(0)]
+            m.d.sync += [final.eq(0), at.eq(0), have.eq(0)]
         m.d.comb += begun.eq(at != 0)
         return word, full, taken, exhausted

@@ -3,20 +3,18 @@
 from typing import Any
 
 from amaranth.hdl import Module, Mux, Signal, signed
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rowmesh.rtl.codes import FAULT_BITS, Fault
 from rowmesh.rtl.config import PSUM_LANES, Config
 from rowmesh.rtl.glb.glb_memory import GlbMemory
 from rowmesh.rtl.layouts import Layouts
-from rowmesh.rtl.noc.hop import Hop
+from rowmesh.rtl.noc.skid import Skid
 
 __all__ = ["PsumBank"]
 
 SLOTS = 2
-#: Stages between the read of a word and its write.
-SUM_STAGES = 2
 
 
 class PsumBank(wiring.Component):
@@ -52,11 +50,12 @@ class PsumBank(wiring.Component):
 
     Notes
     -----
-    One beat a cycle, stored or added, and two cycles between tiles; tiles of one or two words
-    have three cycles a pass, because a word is read three cycles after it came at the earliest.
-    A tile is full 3 cycles after its last beat. Reads: latency 2 cycles, one a cycle, but for those
+    One beat a cycle, stored or added, and two cycles between tiles; tiles of one word have two
+    cycles a pass, because a word is read two cycles after it came at the earliest. A tile is full
+    2 cycles after its last beat. Reads: latency 1 cycle, one a cycle, but for those
     in which a beat is added. Combinational from `psum.valid` and `read_data.ready` to
-    `read_address.ready`; `psum.ready`, `full`, `read_data` and `fault` come from registers.
+    `read_address.ready`; `psum.ready`, `full` and `fault` come from registers, `read_data` from the
+    memory.
     """
 
     def __init__(self, config: Config) -> None:
@@ -80,8 +79,8 @@ class PsumBank(wiring.Component):
         m = Module()
         m.submodules.memory = memory = GlbMemory(self.layouts.psum_beat.size, self.words)
         claim, single, adding, settled = Signal(), Signal(), Signal(), Signal()
-        free, base, read_base, used = self._build_slots(m, claim, single)
-        address, ends, idle = self._build_sequence(m, free, base, claim, single, adding, settled)
+        free, upper, read_base, used = self._build_slots(m, claim, single)
+        address, ends, idle = self._build_sequence(m, free, upper, claim, single, adding, settled)
         taken = Signal()
         m.d.comb += taken.eq(self.psum.valid & self.psum.ready)
         complete = self._build_sum(m, memory, taken, address, adding, ends, settled)
@@ -93,7 +92,7 @@ class PsumBank(wiring.Component):
         return m
 
     def _build_slots(self, m: Module, claim: Any, single: Any) -> tuple[Any, Any, Any, Any]:
-        """Who holds which slot: may a tile claim its slot; base of that one and of the oldest.
+        """Who holds which slot: may a tile claim its own, is that the upper; base of the oldest.
 
         Tiles are claimed and released in the same order, so a turn on either side is enough.
         """
@@ -113,18 +112,20 @@ class PsumBank(wiring.Component):
                 m.d.sync += used[slot].eq(1)
             with m.Elif(self.release & (whole | (read_turn == slot))):
                 m.d.sync += used[slot].eq(0)
-        half = self.words // SLOTS
-        base = Mux(write_turn & ~single, half, 0)
-        return free, base, Mux(read_turn & ~whole, half, 0), used.any()
+        return free, write_turn & ~single, self._base(read_turn & ~whole), used.any()
+
+    def _base(self, upper: Any) -> Any:
+        """First word of a slot."""
+        return Mux(upper, self.words // SLOTS, 0)
 
     def _build_sequence(
-        self, m: Module, free: Any, base: Any, claim: Any, single: Any, adding: Any, settled: Any
+        self, m: Module, free: Any, upper: Any, claim: Any, single: Any, adding: Any, settled: Any
     ) -> tuple[Any, Any, Any]:
         """Descriptor to beats: address of the next beat, is it the last of its tile; idle."""
         job: Any = self.desc.payload
         tiles = Signal.like(job.tiles, reset_less=True)  # not yet claimed
-        start = Signal(self.layouts.psum_word_bits, reset_less=True)
-        address = Signal.like(start)
+        in_upper = Signal(reset_less=True)
+        address = Signal(self.layouts.psum_word_bits, reset_less=True)
         words = Signal.like(job.words, reset_less=True)
         passes = Signal.like(job.passes, reset_less=True)
         wanted = job.words.any() & job.passes.any() & job.tiles.any()
@@ -143,12 +144,12 @@ class PsumBank(wiring.Component):
             with m.State("CLAIM"):
                 m.d.comb += claim.eq(free)
                 m.d.sync += [
-                    start.eq(base),
-                    address.eq(base),
+                    in_upper.eq(upper),
+                    address.eq(self._base(upper)),
                     words.eq(job.words),
                     passes.eq(job.passes),
                     adding.eq(0),
-                    tiny.eq(job.words <= SUM_STAGES),
+                    tiny.eq(job.words == 1),
                 ]
                 with m.If(free):
                     m.d.sync += tiles.eq(tiles - 1)
@@ -161,7 +162,7 @@ class PsumBank(wiring.Component):
                     with m.If(pass_ends):
                         m.d.sync += [
                             words.eq(job.words),
-                            address.eq(start),
+                            address.eq(self._base(in_upper)),
                             passes.eq(passes - 1),
                             adding.eq(1),
                         ]
@@ -182,51 +183,50 @@ class PsumBank(wiring.Component):
         ends: Any,
         settled: Any,
     ) -> Any:
-        """Read, add, write: a stage each. Pulses when the last word of a tile is written."""
+        """Read, then add and write. Pulses when the last word of a tile is written."""
         beat: Any = Signal(self.layouts.psum_beat, reset_less=True)
-        sums: Any = Signal(self.layouts.psum_beat, reset_less=True)
-        stage = data.StructLayout({"address": len(address), "ends": 1, "valid": 1})
-        read: Any = Signal(stage)
-        added: Any = Signal(stage)
-        adds = Signal()
+        target = Signal.like(address, reset_less=True)
+        adds, final = Signal(reset_less=True), Signal(reset_less=True)
+        writes = Signal()
         m.d.sync += [
-            read.valid.eq(taken),
-            read.address.eq(address),
-            read.ends.eq(ends),
+            writes.eq(taken),
+            target.eq(address),
+            final.eq(ends),
             beat.eq(self.psum.payload),
             adds.eq(adding),
-            added.eq(read),
         ]
         stored: Any = self.layouts.psum_beat(memory.read_data)
+        sums: Any = Signal(self.layouts.psum_beat)
         for lane in range(PSUM_LANES):
             total = Signal(signed(self.psum_bits + 1), name=f"total_{lane}")
-            m.d.comb += total.eq(beat[lane] + Mux(adds, stored[lane], 0))
-            m.d.sync += sums[lane].eq(total)
-            with m.If(read.valid & (total[-1] != total[-2])):
+            m.d.comb += [
+                total.eq(beat[lane] + Mux(adds, stored[lane], 0)),
+                sums[lane].eq(total),
+            ]
+            with m.If(writes & (total[-1] != total[-2])):
                 m.d.sync += self.fault.eq(Fault.PSUM_OVERFLOW)
         m.d.comb += [
-            settled.eq(~read.valid & ~added.valid),
-            memory.write_enable.eq(added.valid),
-            memory.write_address.eq(added.address),
+            settled.eq(~writes),
+            memory.write_enable.eq(writes),
+            memory.write_address.eq(target),
             memory.write_data.eq(sums),
         ]
-        return added.valid & added.ends
+        return writes & final
 
     def _build_reads(
         self, m: Module, memory: GlbMemory, adds: Any, address: Any, base: Any
     ) -> None:
         """Reads of the post-processing, whenever the accumulation leaves the port free."""
-        m.submodules.hop = hop = Hop(self.layouts.psum_beat)
+        m.submodules.skid = skid = Skid(self.layouts.psum_beat)
         reads, landing = Signal(), Signal()
-        # The hop holds two words: no read without a place for its word.
-        waiting = landing & hop.o.valid | ~hop.i.ready
+        # The skid holds a word: no read without a place for its word.
         m.d.comb += [
-            self.read_address.ready.eq(self.full & ~adds & (~waiting | self.read_data.ready)),
+            self.read_address.ready.eq(self.full & ~adds & (~skid.o.valid | self.read_data.ready)),
             reads.eq(self.read_address.valid & self.read_address.ready),
             memory.read_enable.eq(adds | reads),
             memory.read_address.eq(Mux(adds, address, self.read_address.payload + base)),
-            hop.i.valid.eq(landing),
-            hop.i.payload.eq(memory.read_data),
+            skid.i.valid.eq(landing),
+            skid.i.payload.eq(memory.read_data),
         ]
         m.d.sync += landing.eq(reads)
-        connect(m, hop.o, flipped(self.read_data))
+        connect(m, skid.o, flipped(self.read_data))

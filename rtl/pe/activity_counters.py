@@ -56,13 +56,13 @@ class ActivityCounters(wiring.Component):
         All slots are 0 from the next cycle on; this cycle is not counted.
     slot : In
         Slot to read.
-    value : Out(32)
-        Its count of all cycles but the one before this one.
+    value : Out(32), counted : Out(1)
+        Its count of all cycles but the one before this one: `value` if it was ever `counted`, or 0.
 
     Notes
     -----
     What to count passes a register. The memory is not cleared: a `fresh` bit masks a slot until
-    it is first counted. `value` is combinational from `slot` (memory, mask).
+    it is first counted. `value` and `counted` are combinational from `slot`.
     """
 
     def __init__(self, config: Config) -> None:
@@ -75,6 +75,7 @@ class ActivityCounters(wiring.Component):
                 "clear": In(1),
                 "slot": In(range(self.slots)),
                 "value": Out(COUNTER_BITS),
+                "counted": Out(1),
             }
         )
 
@@ -96,7 +97,8 @@ class ActivityCounters(wiring.Component):
             ports.write[0].data.eq(Mux(fresh.bit_select(at, 1), 0, ports.read[0].data) + 1),
             ports.write[0].enable.eq(counting),
             ports.read[1].address.eq(self.slot),
-            self.value.eq(Mux(fresh.bit_select(self.slot, 1), 0, ports.read[1].data)),
+            self.value.eq(ports.read[1].data),
+            self.counted.eq(~fresh.bit_select(self.slot, 1)),
         ]
         with m.If(counting):
             m.d.sync += fresh.bit_select(at, 1).eq(0)

@@ -15,6 +15,9 @@ __all__ = ["Drain"]
 class Drain(wiring.Component):
     """Drain the psum banks while the other bank computes, adding the psums of the PE below.
 
+    After a reset the first thing to drain is whatever is in the SPad: it is dropped, which clears
+    the SPad. Nothing can be computed before.
+
     Parameters
     ----------
     config
@@ -23,10 +26,10 @@ class Drain(wiring.Component):
     Attributes
     ----------
     finish : In(Records.finish)
-        A group is complete.
+        A group is complete after this cycle.
     full : Out(2)
         Banks that hold a finished group.
-    pair, psums, clear
+    pair, psums, draining, take
         The drain side of the `PsumSpad`.
     psum_in : In(stream)
         Psums of the PE below, taken only for a group with `chain`.
@@ -55,7 +58,8 @@ class Drain(wiring.Component):
                 "full": Out(2),
                 "pair": Out(bits_for(config.psum_depth // PSUM_LANES - 1)),
                 "psums": In(records.layouts.psum_beat),
-                "clear": Out(2),
+                "draining": Out(1),
+                "take": Out(1),
                 "psum_in": In(beat),
                 "psum_out": Out(beat),
                 "busy": Out(1),
@@ -66,13 +70,13 @@ class Drain(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         running, bank, end, chain = Signal(), Signal(), Signal(self.end_bits), Signal()
-        done = self.build_beats(m, running, end, chain)
+        dropping = Signal(init=1)
+        done = self.build_beats(m, running, end, chain, dropping)
         self.build_banks(m, done, bank, end, chain)
         half = self.config.psum_depth // 2
         m.d.comb += [
-            self.clear[0].eq(done & ~bank),
-            self.clear[1].eq(done & (bank | (end > half))),
-            self.busy.eq(self.full.any() | self.psum_out.valid),
+            self.draining.eq(running),
+            self.busy.eq((self.full.any() & ~dropping) | self.psum_out.valid),
         ]
         other = Signal()  # the bank to look at next
         m.d.comb += other.eq(Mux(running, ~bank, ~self.full[0]))
@@ -82,6 +86,8 @@ class Drain(wiring.Component):
                 bank.eq(other),
                 self.pair.eq(Mux(other, half // PSUM_LANES, 0)),
             ]
+        with m.If(done):
+            m.d.sync += dropping.eq(0)
         return m
 
     def build_banks(
@@ -89,39 +95,46 @@ class Drain(wiring.Component):
     ) -> None:
         """Remember where the group of each bank ends and how it leaves."""
         finish: Any = self.finish
+        full = Signal(2, init=0b01)
+        m.d.comb += self.full.eq(full)
         ends = [Signal(self.end_bits, name=f"end_{b}", reset_less=True) for b in range(2)]
         chains = [Signal(name=f"chain_{b}", reset_less=True) for b in range(2)]
         for b in range(2):
             with m.If(done & (bank == b)):
-                m.d.sync += self.full[b].eq(0)
+                m.d.sync += full[b].eq(0)
             with m.If(finish.valid & (finish.bank == b)):
                 m.d.sync += [
-                    self.full[b].eq(1),
+                    full[b].eq(1),
                     ends[b].eq(finish.end),
                     chains[b].eq(finish.chain),
                 ]
         m.d.comb += [end.eq(Mux(bank, *reversed(ends))), chain.eq(Mux(bank, *reversed(chains)))]
 
-    def build_beats(self, m: Module, running: Signal, end: Signal, chain: Signal) -> Signal:
+    def build_beats(
+        self, m: Module, running: Signal, end: Signal, chain: Signal, dropping: Signal
+    ) -> Signal:
         """Send the pairs of a bank; high with the last one."""
         bits = self.config.psum_bits
         below: Any = self.psum_in
         up: Any = self.psum_out
         psums: Any = self.psums
-        room, moves, done = Signal(), Signal(), Signal()
+        room, sends, moves, done = Signal(), Signal(), Signal(), Signal()
         wrong = Signal(PSUM_LANES)
+        last = self.config.psum_depth // PSUM_LANES - 1
         m.d.comb += [
             room.eq(~up.valid | up.ready),
-            below.ready.eq(running & chain & room),
-            moves.eq(running & room & (~chain | below.valid)),
-            done.eq(moves & ((self.pair + 1) * PSUM_LANES == end)),
-            self.overflow.eq(moves & wrong.any()),
+            below.ready.eq(running & chain & room & ~dropping),
+            sends.eq(running & room & (~chain | below.valid) & ~dropping),
+            moves.eq(sends | (running & dropping)),
+            done.eq(moves & Mux(dropping, self.pair == last, (self.pair + 1) * PSUM_LANES == end)),
+            self.take.eq(moves),
+            self.overflow.eq(sends & wrong.any()),
         ]
         valid = Signal()
         beat = Signal(self.psums.shape(), reset_less=True)
         m.d.comb += [up.valid.eq(valid), up.payload.eq(beat)]
         with m.If(room):
-            m.d.sync += valid.eq(moves)
+            m.d.sync += valid.eq(sends)
         with m.If(moves):
             m.d.sync += self.pair.eq(self.pair + 1)
         for n in range(PSUM_LANES):
@@ -130,6 +143,6 @@ class Drain(wiring.Component):
                 total.eq(psums[n] + Mux(chain, below.payload[n], 0)),
                 wrong[n].eq(total[bits] != total[bits - 1]),
             ]
-            with m.If(moves):
+            with m.If(sends):
                 m.d.sync += beat[n].eq(total)
         return done

@@ -43,14 +43,14 @@ class Mac(wiring.Component):
     blocked : Out(1)
         Work waits for a bank.
     busy : Out(1)
-        Work is in this stage or leaves it.
+        Work is in this stage.
     fault : Out(1)
         A weight beyond `psums`; its product is dropped.
 
     Notes
     -----
-    Latency 2 cycles, one word a cycle. A multiplier without work keeps its operands, so nothing in
-    it moves. `i.ready` comes from registers; `o` and `finish` are registered.
+    Latency 1 cycle, one word a cycle. A multiplier without work keeps its operands, so nothing in
+    it moves. `i.ready` and `finish` come from registers, `o` from them through the multipliers.
     """
 
     def __init__(self, config: Config) -> None:
@@ -75,20 +75,17 @@ class Mac(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         i: Any = self.i
-        finish: Any = self.finish
         self.valid = Signal()
         self.marker: Any = Signal(self.records.marker)
         self.bank = Signal()
         occupied, go = Signal(), Signal()
         m.d.comb += [
-            occupied.eq(
-                self.full.bit_select(self.bank, 1) | (finish.valid & (finish.bank == self.bank))
-            ),
+            occupied.eq(self.full.bit_select(self.bank, 1)),
             self.blocked.eq((self.valid | self.marker.window) & occupied),
             go.eq(~self.blocked),
             i.ready.eq(go),
             self.compute.eq(self.valid & go),
-            self.busy.eq(self.valid | self.marker.window | finish.valid),
+            self.busy.eq(self.valid | self.marker.window),
         ]
         with m.If(go):
             m.d.sync += [
@@ -124,12 +121,12 @@ class Mac(wiring.Component):
                 base.eq(next_base),
                 limit.eq(next_base + work.psums),
             ]
-        m.d.sync += finish.valid.eq(go & self.marker.drain)
-        held = Signal.like(finish, name="held", reset_less=True)
-        m.d.comb += [finish.bank.eq(held.bank), finish.end.eq(held.end)]
-        m.d.comb += finish.chain.eq(held.chain)
-        with m.If(self.marker.drain):
-            m.d.sync += [held.bank.eq(self.bank), held.end.eq(limit), held.chain.eq(work.chain)]
+        m.d.comb += [
+            finish.valid.eq(go & self.marker.drain),
+            finish.bank.eq(self.bank),
+            finish.end.eq(limit),
+            finish.chain.eq(work.chain),
+        ]
         return base, limit
 
     def build_lanes(self, m: Module, go: Signal, base: Signal, limit: Signal) -> None:
@@ -173,13 +170,10 @@ class Mac(wiring.Component):
                 beyond[n].eq(working[n] & (address >= limit)),
             ]
             at = address + 1
-            out = Signal(self.records.lane, name=f"lane_{n}", reset_less=True)
-            out_active = Signal(name=f"lane_active_{n}")
-            m.d.comb += [o[n].eq(out), o[n].active.eq(out_active)]
-            m.d.sync += [
-                out_active.eq(working[n] & ~beyond[n]),
-                out.address.eq(address),
-                out.product.eq(operand * weight),
+            m.d.comb += [
+                o[n].active.eq(working[n] & ~beyond[n]),
+                o[n].address.eq(address),
+                o[n].product.eq(operand * weight),
             ]
         with m.If(self.compute):
             # Beyond the limit it stays beyond, however long a malformed column is.

@@ -63,7 +63,7 @@ class Pe(wiring.Component):
 
     Notes
     -----
-    One weight word a cycle; 7 cycles from an iact to its psum, 10 to `psum_out`. All outputs come
+    One weight word a cycle; 6 cycles from an iact to its psum, 8 to `psum_out`. All outputs come
     from registers through at most a few gates; the only combinational path through the PE is
     `psum_out.ready` to `psum_in.ready`.
     """
@@ -136,7 +136,8 @@ class Pe(wiring.Component):
             mac.full.eq(drain.full),
             psum_spad.i.eq(mac.o),
             psum_spad.pair.eq(drain.pair),
-            psum_spad.clear.eq(drain.clear),
+            psum_spad.draining.eq(drain.draining),
+            psum_spad.take.eq(drain.take),
             drain.finish.eq(mac.finish),
             drain.psums.eq(psum_spad.psums),
         ]

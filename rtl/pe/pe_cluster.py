@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -136,7 +136,7 @@ class PeCluster(wiring.Component):
                         with m.Case(n):
                             m.d.comb += [slot.eq(place), shift.eq(left), used.eq(1)]
 
-        values = Array(Signal(COUNTER_BITS, name=f"value_{i}") for i in range(len(pes)))
+        value: Any = 0
         for number, pe in enumerate(pes):
             counters = ActivityCounters(self.config)
             m.submodules[f"counters_{number}"] = counters
@@ -146,11 +146,11 @@ class PeCluster(wiring.Component):
                 counters.enable.eq(self.count_enable),
                 counters.clear.eq(self.count_clear),
                 counters.slot.eq(slot),
-                values[number].eq(counters.value),
             ]
+            chosen = (self.counter_pe == number) & counters.counted & used
+            value = value | Mux(chosen, counters.value, 0)
         total = Signal(COUNTER_BITS, reset_less=True)
-        term = Mux(used, values[self.counter_pe] << shift, 0)
-        m.d.sync += total.eq(Mux(turn == 0, 0, total) + term)
+        m.d.sync += total.eq(Mux(turn == 0, 0, total) + (value << shift))
         with m.If(turn == rounds - 1):
             m.d.sync += turn.eq(0)
         with m.Else():

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,10 +14,10 @@ __all__ = ["PsumSpad"]
 
 
 class PsumSpad(wiring.Component):
-    """Add products to psums; read psums for the drain.
+    """Add products to psums; read psums for the drain, and leave zeros behind.
 
-    A sum is read, added and written in one cycle, so the same psum may follow at once. A bit a psum
-    says that its group has written it; an older sum counts as zero, so nothing is ever cleared.
+    A sum is read, added and written in one cycle, so the same psum may follow at once. Each half is
+    a memory of its own, whose ports serve the multipliers or the drain: never both.
 
     Parameters
     ----------
@@ -28,29 +28,33 @@ class PsumSpad(wiring.Component):
     ----------
     i : In(Records.lanes)
         Products; two of them never have the same address.
+    draining : In(1)
+        The drain has the half in which `pair` lies,
     pair : In
-        Number of the pair of psums that the drain reads,
+        the number of the pair of psums that it reads,
     psums : Out(Layouts.psum_beat)
-        in the same cycle.
-    clear : In(2)
-        Begin anew: in the lower, in the upper half.
+        in the same cycle,
+    take : In(1)
+        and clears.
     overflow : Out(1)
         A sum does not fit.
 
     Notes
     -----
-    Latency 1 cycle, one word of products a cycle.
+    Latency 1 cycle, one word of products a cycle. After a reset the drain clears all psums.
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.half = config.psum_depth // 2
         records = Records(config)
         super().__init__(
             {
                 "i": In(records.lanes),
+                "draining": In(1),
                 "pair": In(bits_for(config.psum_depth // PSUM_LANES - 1)),
                 "psums": Out(records.layouts.psum_beat),
-                "clear": In(2),
+                "take": In(1),
                 "overflow": Out(1),
             }
         )
@@ -60,38 +64,42 @@ class PsumSpad(wiring.Component):
         c = self.config
         lanes: Any = self.i
         psums: Any = self.psums
-        depth, macs, bits = c.psum_depth, c.macs_per_pe, c.psum_bits
-        m.submodules.spad = spad = Spad(bits, depth, reads=macs + PSUM_LANES, writes=macs)
-        ports: Any = spad
-        written = Signal(depth)
-        wrong = Signal(macs)
-        now = Signal(depth)
-        later: Any = 0
-        for n in range(macs):
-            lane = lanes[n]
-            old = Signal(signed(bits), name=f"old_{n}")
-            total = Signal(signed(bits + 1), name=f"total_{n}")
-            m.d.comb += [
-                ports.read[n].address.eq(lane.address),
-                old.eq(Mux(written.bit_select(lane.address, 1), ports.read[n].data, 0)),
-                total.eq(old + lane.product),
-                wrong[n].eq(lane.active & (total[bits] != total[bits - 1])),
-                ports.write[n].enable.eq(lane.active),
-                ports.write[n].address.eq(lane.address),
-                ports.write[n].data.eq(total),
-            ]
-            later = later | (lane.active << lane.address)
-        m.d.comb += [now.eq(later), self.overflow.eq(wrong.any())]
-        for half in range(2):
-            part = slice(half * depth // 2, (half + 1) * depth // 2)
-            # Between two groups in one bank there are cycles without products.
-            m.d.sync += written[part].eq(Mux(self.clear[half], 0, written[part] | now[part]))
+        count = max(c.macs_per_pe, PSUM_LANES)
+        halves: list[Any] = [Spad(c.psum_bits, self.half, reads=count, writes=count) for _ in "01"]
+        m.submodules.lower, m.submodules.upper = halves
+        drained = Signal(2)  # the half that the drain has
+        drain_upper, drain_at = self._place(self.pair, self.half // PSUM_LANES)
+        m.d.comb += drained.eq(Mux(self.draining, Mux(drain_upper, 0b10, 0b01), 0))
 
-        for n in range(PSUM_LANES):
-            port = ports.read[macs + n]
-            pairs = written[n::PSUM_LANES]
-            m.d.comb += [
-                port.address.eq(self.pair * PSUM_LANES + n),
-                psums[n].eq(Mux(pairs.bit_select(self.pair, 1), port.data.as_signed(), 0)),
-            ]
+        wrong = Signal(c.macs_per_pe)
+        for n in range(count):
+            reads = [half.read[n] for half in halves]
+            writes = [half.write[n] for half in halves]
+            at: Any = 0
+            total = Signal(signed(c.psum_bits + 1), name=f"total_{n}")
+            if n < c.macs_per_pe:
+                upper, at = self._place(lanes[n].address, self.half)
+                old = Mux(upper, reads[1].data, reads[0].data).as_signed()
+                m.d.comb += [
+                    total.eq(old + lanes[n].product),
+                    wrong[n].eq(lanes[n].active & (total[-1] != total[-2])),
+                    writes[0].enable.eq(lanes[n].active & ~upper),
+                    writes[1].enable.eq(lanes[n].active & upper),
+                ]
+            for read, write in zip(reads, writes, strict=True):
+                m.d.comb += [read.address.eq(at), write.address.eq(at), write.data.eq(total)]
+            if n < PSUM_LANES:
+                drain = drain_at * PSUM_LANES + n
+                m.d.comb += psums[n].eq(Mux(drain_upper, reads[1].data, reads[0].data))
+                for b, (read, write) in enumerate(zip(reads, writes, strict=True)):
+                    with m.If(drained[b]):
+                        m.d.comb += [read.address.eq(drain), write.address.eq(drain)]
+                        m.d.comb += [write.enable.eq(self.take), write.data.eq(0)]
+        m.d.comb += self.overflow.eq(wrong.any())
         return m
+
+    @staticmethod
+    def _place(address: Any, half: int) -> tuple[Value, Value]:
+        """Whether an address lies in the upper half, and where in its half."""
+        upper = address >= half
+        return upper, Mux(upper, address - half, address)[: bits_for(half - 1)]

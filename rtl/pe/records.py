@@ -156,7 +156,7 @@ class Records:
 
     @cached_property
     def finish(self) -> data.StructLayout:
-        """A psum group is complete after this cycle: its bank, its end address, how to drain it."""
+        """A psum group is complete after this cycle: its bank, its end, how to drain it."""
         c = self.config
         return data.StructLayout({"valid": 1, "bank": 1, "end": bits_for(c.psum_depth), "chain": 1})
 

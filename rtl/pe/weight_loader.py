@@ -36,8 +36,8 @@ class WeightLoader(wiring.Component):
         The loaded block becomes the current one; load another one.
     loaded : Out(1)
         A block is complete.
-    head : Out
-        Ring address after the last word.
+    head, target : Out
+        Ring address after the last word; after the next one, while that is stored.
     fills : Out(1)
         The block is as large as the data SPad.
     room : In(1)
@@ -67,6 +67,7 @@ class WeightLoader(wiring.Component):
                 "more": In(1),
                 "loaded": Out(1),
                 "head": Out(bits_for(config.weight_data_depth - 1)),
+                "target": Out(bits_for(config.weight_data_depth - 1)),
                 "fills": Out(1),
                 "room": In(1),
                 "store": Out(1),
@@ -87,9 +88,8 @@ class WeightLoader(wiring.Component):
         self.part = Signal.like(work.psums, reset_less=True)  # words of a dense column
         self.length = Signal(self.config.weight_addr_bits, reset_less=True)  # up to these columns
         self.at = Signal.like(self.slot, reset_less=True)
-        # Ring addresses after the next word; after the block, in its header.
+        # `target` is the end of the block in its header.
         self.step = Signal.like(self.length)
-        self.target = Signal.like(self.head)
         self.end = Signal.like(self.head, reset_less=True)
         m.d.comb += [
             self.step.eq(1),

@@ -148,7 +148,7 @@ class WeightSpad(wiring.Component):
         ]
         m.d.sync += tail.eq(next_tail)
         with m.If(loader.store):
-            m.d.sync += full.eq(wrap(loader.head + 1, c.weight_data_depth) == next_tail)
+            m.d.sync += full.eq(loader.target == next_tail)
         with m.Elif(self.release & ((next_tail != tail) | leaving_fills)):
             m.d.sync += full.eq(0)
         with m.If(self.take):

@@ -17,7 +17,7 @@ from rowmesh.rtl.post.requantize import Requantize, requantize_latency
 __all__ = ["Post"]
 
 #: Reads on their way to the psum banks; covers the banks' latency.
-READS = 4
+READS = 2
 
 
 class Post(wiring.Component):

@@ -13,8 +13,6 @@ __all__ = ["VALUE_BITS", "Requantize", "requantize_latency"]
 
 #: Width of the zero point, of the limits and of a clamped value.
 VALUE_BITS = 10
-#: The multiplier is split here: a product takes two 18 x 18 signed DSP blocks.
-SPLIT_BITS = 16
 #: Bits of a rounded product that decide the clamped value: any more are past both limits.
 KEEP_BITS = VALUE_BITS + 1
 
@@ -22,10 +20,9 @@ KEEP_BITS = VALUE_BITS + 1
 def requantize_latency(config: Config) -> int:
     """Stages of `Requantize`.
 
-    Bias, (left shift), products, sum, (high), coarse, fine, add, clamp; in brackets: those of
-    double rounding only.
+    (Left shift), product, (high), right shift, clamp; in brackets: those of double rounding only.
     """
-    return 9 if config.rounding == "double" else 7
+    return 5 if config.rounding == "double" else 3
 
 
 class Requantize(wiring.Component):
@@ -59,10 +56,10 @@ class Requantize(wiring.Component):
 
     Notes
     -----
-    Latency `latency` cycles of `enable`. The product is two partial products, registered, and
-    an adder in a stage of its own. Rounding needs no wide adder: half an ulp is added
-    by adding the bit below. The right shift keeps only what can lie between the limits; what it
-    drops on the left says whether the value is past one of them.
+    Latency `latency` cycles of `enable`: few long stages, because registers are large, and at
+    200 MHz a cycle has time for a sum and its product. Rounding needs no wide adder: half an ulp is
+    added by adding the bit below. The right shift keeps only what can lie between the limits; what
+    it drops on the left says whether the value is past one of them.
     """
 
     def __init__(self, config: Config, *, adds: bool = False) -> None:
@@ -90,25 +87,21 @@ class Requantize(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         param: Any = self.param
-        acc = self._stage(m, "acc", self.psum + param.bias)
-        multiplier = self._stage(m, "acc_multiplier", param.multiplier)
-        shift = self._stage(m, "acc_shift", param.shift)
+        acc: Any = self.psum + param.bias
+        multiplier, shift = param.multiplier, param.shift
         if self.double:
             acc, multiplier, shift = self._shift_left(m, acc, multiplier, shift)
-        product, shift = self._multiply(m, acc, multiplier, shift)
+        product = self._stage(m, "product", acc * multiplier)
+        shift = self._stage(m, "product_shift", shift)
         if not self.double:
             m.d.comb += self.product.eq(product)
         if self.adds:
             product = product + self.addend
-        product = self._stage(m, "product", product)
-        shift = self._stage(m, "product_shift", shift)
         y, low_bits, past, negative = self._round(m, product, shift)
 
         # The last bit of y is worth one half.
         half = y[0] & (~negative | low_bits) if self.double else y[0]
-        total = self._stage(m, "total", y[1:].as_signed() + self.zero_point + half)
-        past = self._stage(m, "total_past", past)
-        negative = self._stage(m, "total_negative", negative)
+        total = y[1:].as_signed() + self.zero_point + half
         is_low = Mux(past, negative, total < self.low)
         is_high = Mux(past, ~negative, total > self.high)
         clamped = Mux(is_low, self.low, Mux(is_high, self.high, total))
@@ -141,21 +134,10 @@ class Requantize(wiring.Component):
         limit = Cat((~negative).replicate(BIAS_BITS - 1), negative).as_signed()
         right = Mux(shift < 31, 0, (shift - 31)[:SHIFT_BITS])
         return (
-            self._stage(m, "shifted", Mux(past, limit, value)),
-            self._stage(m, "shifted_multiplier", multiplier),
-            self._stage(m, "shifted_right", right),
+            self._stage(m, "acc", Mux(past, limit, value)),
+            self._stage(m, "acc_multiplier", multiplier),
+            self._stage(m, "acc_right", right),
         )
-
-    def _multiply(self, m: Module, acc: Any, multiplier: Any, shift: Any) -> tuple[Any, Any]:
-        """``acc * multiplier``: partial products in a stage, their sum is not registered."""
-        low = self._stage(m, "low", acc * multiplier[:SPLIT_BITS])
-        high = self._stage(m, "high", acc * multiplier[SPLIT_BITS:])
-        shift = self._stage(m, "products_shift", shift)
-        total = Signal(signed(len(acc) + MULTIPLIER_BITS))
-        upper = Signal(signed(len(total) - SPLIT_BITS))
-        m.d.comb += upper.eq(low[SPLIT_BITS:].as_signed() + high)
-        m.d.comb += total.eq(Cat(low[:SPLIT_BITS], upper))
-        return total, shift
 
     def _round(self, m: Module, product: Any, shift: Any) -> tuple[Any, Any, Any, Any]:
         """The result with one bit below the point, whether any bit was below that, past, sign."""
@@ -170,17 +152,11 @@ class Requantize(wiring.Component):
         negative = x[-1]
         for bit in reversed(range(SHIFT_BITS)):
             x, sticky, past = self._shift_right(m, x, bit, right[bit], sticky, past)
-            if bit == 3:
-                x = self._stage(m, "coarse", x)
-                sticky = self._stage(m, "coarse_sticky", sticky)
-                past = self._stage(m, "coarse_past", past)
-                negative = self._stage(m, "coarse_negative", negative)
-                right = self._stage(m, "coarse_right", right[:bit])
         return (
-            self._stage(m, "fine", x),
-            self._stage(m, "fine_sticky", sticky),
-            self._stage(m, "fine_past", past),
-            self._stage(m, "fine_negative", negative),
+            self._stage(m, "shifted", x),
+            self._stage(m, "shifted_sticky", sticky),
+            self._stage(m, "shifted_past", past),
+            self._stage(m, "shifted_negative", negative),
         )
 
     def _shift_right(

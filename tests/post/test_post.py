@@ -27,8 +27,8 @@ def test_post(sim: Simulator, seed: int, name: str) -> None:
 
 
 def test_latency() -> None:
-    assert requantize_latency(Config()) == 7
-    assert requantize_latency(Config(rounding="double")) == 9
+    assert requantize_latency(Config()) == 3
+    assert requantize_latency(Config(rounding="double")) == 5
 
 
 @pytest.mark.parametrize(
