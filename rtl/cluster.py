@@ -125,7 +125,7 @@ class Cluster(wiring.Component):
             connect(m, pes.psum_out[j], routers.psum_pe[j])
             connect(m, routers.psum_bank[j], glb.psum[j])
             connect(m, post.read_address[j], glb.read_address[j])
-            connect(m, glb.read_data[j], post.read_data[j])
+            m.d.comb += post.read_data[j].eq(glb.read_data[j])
         m.d.comb += [post.full.eq(glb.full), glb.release.eq(post.release)]
         connect(m, dma.param, post.param)
         m.d.comb += [post.loaded.eq(dma.loaded), dma.half_free.eq(post.half_free)]

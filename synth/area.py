@@ -83,7 +83,7 @@ dfflegalize -cell $_DFF_P_ 01 -cell $_DFFE_PP_ 01 -cell $_SDFF_PP0_ 01 -cell $_S
 techmap -map flip_flops.v
 opt_merge
 dfflibmap -liberty cells.lib
-abc -liberty cells.lib -script +strash;ifraig;scorr;dc2;dch,-f;amap,-m
+abc -liberty cells.lib -script +strash;ifraig;scorr;dc2;dc2;dc2;dch,-f;amap,-m
 opt_clean
 tee -o stat.json stat -liberty cells.lib -json
 """

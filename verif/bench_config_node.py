@@ -22,6 +22,7 @@ __all__: list[str] = []
 
 WORDS = 250
 _ROW_STEP, _COL_STEP = 14, 15
+COUNTS = ("groups", "blocks", "rows", "windows", "segments", "cols", "psums")
 
 
 def instances(config: Config) -> dict[Unit, int]:
@@ -126,8 +127,17 @@ class Node:
             part = mask if here else self.shared(unit) & mask if selected else 0
             old = self.shadow[unit, i]
             self.shadow[unit, i] = old & ~part | write["data"] << low & part
-            if write["go"] and here:
+            if write["go"] and here and not self.empty(unit, self.shadow[unit, i]):
                 self.ports[unit, i].expect(self.shadow[unit, i])
+
+    def empty(self, unit: Unit, value: int) -> bool:
+        """A descriptor of a PE with a count of zero: nobody hears of it."""
+        if unit is not Unit.PE:
+            return False
+        fields = self.layouts.pe
+        return any(
+            not value >> fields[name].offset & (1 << fields[name].width) - 1 for name in COUNTS
+        )
 
     def shared(self, unit: Unit) -> int:
         """Mask of the bits that all instances of a kind have in common."""
@@ -249,6 +259,27 @@ async def waiting_descriptors(dut: Any) -> None:
                 assert len(board._monitor.received) == len(board.expected) - missing
         monitor.stall_probability = 0.0
         await node.finish()
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.parametrize(stall=[0.0, 0.5])
+async def empty_descriptors(dut: Any, stall: float) -> None:
+    """A count of zero is nothing to do for a PE, between others; nothing stays pending."""
+    node = await Node.begin(dut, stall)
+    here = {"rows": 1 << node.row, "cols": 1 << node.col, "ramp": 0, "unit": Unit.PE}
+    layout = node.layouts.pe
+    for name in ("", *COUNTS, "", *COUNTS):
+        values = {key: random.randrange(1, 1 << field.width) for key, field in layout}
+        whole = pack(layout, values if not name else {**values, name: 0})
+        everyone = (1 << node.config.pes_per_cluster) - 1
+        words = -(-layout.size // 32)
+        for index in range(words):
+            data = whole >> 32 * index & 0xFFFF_FFFF
+            go = int(index == words - 1)
+            node.send(node.word(**here, instances=everyone, index=index, data=data, go=go))
+    boards = [board for (unit, _), board in node.ports.items() if unit is Unit.PE]
+    assert all(len(board.expected) == 2 for board in boards)
+    await node.finish()
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")

@@ -152,7 +152,6 @@ async def begin(dut: Any, slots: int = 2, stalls: float = 0.0) -> list[Bank]:
         StreamDriver(dut, f"psum_desc__{k}")
         StreamDriver(dut, f"psum__{k}")
         StreamDriver(dut, f"read_address__{k}")
-        StreamMonitor(dut, f"read_data__{k}")
     banks = [Bank(dut, k, written, slots, stalls) for k in range(config.glb_iact_banks)]
     await reset(dut)
     return banks

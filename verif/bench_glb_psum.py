@@ -5,7 +5,7 @@ from typing import Any
 
 import cocotb
 import numpy as np
-from cocotb.triggers import FallingEdge
+from cocotb.triggers import FallingEdge, ReadOnly
 
 from rowmesh.rtl.codes import Fault
 from rowmesh.rtl.config import PSUM_LANES
@@ -18,6 +18,38 @@ from rowmesh.verif.stream import StreamDriver, StreamMonitor, reset, start_clock
 __all__: list[str] = []
 
 Tile = np.ndarray[Any, Any]
+
+
+class Words:
+    """The words of the reads of a bank, each in the cycle after its read was taken."""
+
+    def __init__(self, dut: Any, number: int) -> None:
+        self._clk, self._rst = dut.clk, dut.rst
+        self._valid = getattr(dut, f"read_address__{number}__valid")
+        self._ready = getattr(dut, f"read_address__{number}__ready")
+        self._data = getattr(dut, f"read_data__{number}")
+        self.received: list[int] = []
+        cocotb.start_soon(self._run())
+
+    async def _run(self) -> None:
+        taken = False
+        while True:
+            await FallingEdge(self._clk)
+            await ReadOnly()
+            if self._rst.value:
+                taken = False
+                continue
+            if taken:
+                self.received.append(int(self._data.value))
+            taken = bool(self._valid.value and self._ready.value)
+
+    async def wait_for(self, count: int, timeout: int = 5000) -> list[int]:
+        """All words, when there are so many."""
+        for _ in range(timeout):
+            if len(self.received) >= count:
+                return self.received
+            await FallingEdge(self._clk)
+        raise AssertionError(f"{len(self.received)} words of {count} within {timeout} cycles")
 
 
 class Bank:
@@ -33,7 +65,7 @@ class Bank:
         self.desc = StreamDriver(dut, f"psum_desc__{number}", stall_probability=stalls)
         self.psum = StreamDriver(dut, f"psum__{number}", stall_probability=stalls)
         self.address = StreamDriver(dut, f"read_address__{number}", stall_probability=stalls)
-        self.data = StreamMonitor(dut, f"read_data__{number}", stall_probability=stalls)
+        self.data = Words(dut, number)
         self.tiles: list[Tile] = []
         self._release = release
 

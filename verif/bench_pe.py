@@ -127,24 +127,6 @@ async def computes(dut: Any, stall: float) -> None:
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
-async def empty_descriptors(dut: Any) -> None:
-    """A count of zero is done at once and takes nothing."""
-    world = await _start(dut, 0.2)
-    works = []
-    for name in ("groups", "blocks", "rows", "windows"):
-        world.desc.put(pack(world.layouts.pe, {**world.maker.shape().fields(), name: 0}))
-    await world.cycles(20)
-    assert not dut.busy.value
-    assert world.desc.sent == 4
-    assert not world.psum_out.received
-    for name in ("groups", "blocks", "rows", "windows"):
-        works.append(world.maker.work())
-        world.put(works[-1])
-        world.desc.put(pack(world.layouts.pe, {**world.maker.shape().fields(), name: 0}))
-    await world.finish(works)
-
-
-@cocotb.test(timeout_time=1, timeout_unit="ms")
 async def all_zero(dut: Any) -> None:
     """Windows and blocks without a single non-zero still give their psums."""
     world = await _start(dut, 0.2)

@@ -36,7 +36,14 @@ async def begin(dut: Any, stall: float = 0.0) -> Agents:
     inputs += [f"psum_in__{col}" for col in range(c.pe_cols)]
     agents = Agents(dut, inputs, [f"psum_out__{col}" for col in range(c.pe_cols)], stall)
     await reset(dut)
+    await cleared(dut)
     return agents
+
+
+async def cleared(dut: Any) -> None:
+    """Wait until the counters are 0: a cycle for each of a PE, and one."""
+    for _ in range(ACTIVITIES + bench_config().macs_per_pe + 1):
+        await FallingEdge(dut.clk)
 
 
 def queue_convolution(agents: Agents, density: float) -> list[int]:
@@ -140,9 +147,11 @@ async def convolutions(dut: Any, stall: float) -> None:
     await FallingEdge(dut.clk)
     watch.cancel()
     await check_counters(dut, cycles[0], macs)
-    dut.count_clear.value = 1
+    clear = dut.rst if stall else dut.count_clear
+    clear.value = 1
     await FallingEdge(dut.clk)
-    dut.count_clear.value = 0
+    clear.value = 0
+    await cleared(dut)
     await check_counters(dut, 0, [0] * len(macs))
 
 

@@ -104,11 +104,21 @@ class RlcDecoder(wiring.Component):
             self.busy.eq(active | self.o.valid),
         ]
 
-        with m.If(self.o.valid & self.o.ready):
-            m.d.sync += [self.o.valid.eq(0), self.o.payload.eq(0)]
+        leaves, begins = Signal(), Signal()
+        plain = Signal(WORD_BITS, reset_less=True)
+        m.d.comb += [
+            leaves.eq(self.o.valid & self.o.ready),
+            begins.eq(self.chunk.valid & self.chunk.ready),
+            self.o.payload.eq(plain),
+        ]
+        for k in range(WORD_BYTES):
+            here = takes_pair & (byte[:3] == k)
+            with m.If(here | leaves | (begins & ~self.o.valid)):
+                m.d.sync += plain.word_select(k, RLC_VALUE_BITS).eq(Mux(here, pair.value, 0))
+        with m.If(leaves):
+            m.d.sync += self.o.valid.eq(0)
         with m.If(takes_pair):
             m.d.sync += [
-                self.o.payload.word_select(byte[:3], RLC_VALUE_BITS).eq(pair.value),
                 at.eq(byte + 1),
                 passed.eq(0),
                 index.eq(Mux(last_pair, 0, index + 1)),
@@ -129,7 +139,7 @@ class RlcDecoder(wiring.Component):
 
         over = active & (words == 0) & (self.fault == 0)
         m.d.sync += self.drained.eq(short | (over & ~final))
-        with m.If(self.chunk.valid & self.chunk.ready):
+        with m.If(begins):
             m.d.sync += [active.eq(1), words.eq(self.chunk.payload), final.eq(0)]
             m.d.sync += [at.eq(0), passed.eq(0), index.eq(0)]
         with m.Elif(over):

@@ -45,6 +45,8 @@ _BANKS = (
     (Unit.POST,),
     (Unit.OUT_WRITER,),
 )
+#: A PE has nothing to do if one of these is zero.
+_PE_COUNTS = ("groups", "blocks", "rows", "windows", "segments", "cols", "psums")
 
 
 class ConfigNode(wiring.Component):
@@ -127,7 +129,9 @@ class ConfigNode(wiring.Component):
             lanes = [(unit, i) for unit in kinds for i in range(counts[unit])]
             bank: Any
             if kinds == (Unit.PE,):
-                bank = SharedDescriptorBank(self.layouts.pe, len(lanes), "iact_source")
+                bank = SharedDescriptorBank(
+                    self.layouts.pe, len(lanes), own="iact_source", counts=_PE_COUNTS
+                )
             else:
                 bank = DescriptorBank([self.layouts.descriptor(unit) for unit, _ in lanes])
             m.submodules["_".join(unit.name.lower() for unit in kinds)] = bank

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -122,7 +122,8 @@ class SharedDescriptorBank(wiring.Component):
 
     What is equal is collected once and held once. A unit with a complete descriptor begins when
     what is held is what was collected: at once, if the others work on the same, else when all of
-    them have let go. A word that would change what a waiting unit shares is not for now.
+    them have let go. A word that would change what a waiting unit shares is not for now. A
+    descriptor in which one of `counts` is zero is empty: it is dropped when its turn comes.
 
     Parameters
     ----------
@@ -132,6 +133,8 @@ class SharedDescriptorBank(wiring.Component):
         Number of units.
     own
         The first of the fields of which every unit has its own.
+    counts
+        Shared fields that are not zero in a descriptor with work.
 
     Attributes
     ----------
@@ -144,8 +147,10 @@ class SharedDescriptorBank(wiring.Component):
     `index` and `data` to `waiting`. What was collected survives a reset.
     """
 
-    def __init__(self, layout: data.StructLayout, units: int, own: str) -> None:
-        self.layout, self.units = layout, units
+    def __init__(
+        self, layout: data.StructLayout, units: int, own: str, counts: Sequence[str]
+    ) -> None:
+        self.layout, self.units, self.counts = layout, units, tuple(counts)
         self.shared_bits = layout[own].offset
         super().__init__(
             {
@@ -164,9 +169,11 @@ class SharedDescriptorBank(wiring.Component):
         shared = Signal(shared_bits, reset_less=True)  # collected
         held = Signal(shared_bits, reset_less=True)
         waiting, valid = Signal(self.units), Signal(self.units)
-        changes, equal = Signal(), Signal()
+        changes, equal, work = Signal(), Signal(), Signal()
+        fields: Any = data.View(self.layout, Cat(held, Const(0, size - shared_bits)))
         m.d.comb += [
             equal.eq(shared == held),
+            work.eq(Cat(fields[name].any() for name in self.counts).all()),
             self.waiting.eq(waiting | (changes & waiting.any()).replicate(self.units)),
         ]
         with m.If(~valid.any()):
@@ -186,7 +193,7 @@ class SharedDescriptorBank(wiring.Component):
             with m.If(port.ready):
                 m.d.sync += valid[i].eq(0)
             with m.If(waiting[i] & equal & (~valid[i] | port.ready)):
-                m.d.sync += [valid[i].eq(1), waiting[i].eq(0), own_held.eq(own)]
+                m.d.sync += [valid[i].eq(work), waiting[i].eq(0), own_held.eq(own)]
             for number in range(shared_bits // CONFIG_BITS, -(-size // CONFIG_BITS)):
                 low = number * CONFIG_BITS
                 first = max(low, shared_bits)

@@ -10,6 +10,7 @@ from rowmesh.rtl.codec.rlc_decoder import RlcDecoder
 from rowmesh.rtl.codes import FAULT_BITS
 from rowmesh.rtl.config import WORD_BYTES, Config
 from rowmesh.rtl.control.agu import Agu
+from rowmesh.rtl.dma.border import Border
 from rowmesh.rtl.layouts import ADDRESS_BITS, RLC_PAIRS, WORD_BITS, Layouts
 from rowmesh.rtl.nest import Nest
 
@@ -80,25 +81,27 @@ class IactLoader(wiring.Component):
         self._requests(m, job, begin, asks)
 
         # -- where the next word goes
-        bits = self.address_bits + 1  # counts up to the bank's depth
+        m.submodules.cols = cols = Border(len(job.left), len(job.words))
+        m.submodules.rows = rows = Border(len(job.top), len(job.rows))
         address = Signal(self.address_bits, reset_less=True)
-        col, row = Signal(bits, reset_less=True), Signal(bits, reset_less=True)
-        plane = Signal.like(job.planes, reset_less=True)
-        width, height = Signal(bits), Signal(bits)
-        in_row, in_body = Signal(), Signal()
+        planes = Signal.like(job.planes, reset_less=True)  # still to fill, this one included
+        moves, in_body, plane_ends = Signal(), Signal(), Signal()
         m.d.comb += [
-            width.eq(job.left + job.words + job.right),
-            height.eq(job.top + job.rows + job.bottom),
-            in_row.eq((row >= job.top) & (row < job.top + job.rows)),
-            in_body.eq(in_row & (col >= job.left) & (col < job.left + job.words)),
+            cols.before.eq(job.left),
+            cols.body.eq(job.words),
+            cols.after.eq(job.right),
+            rows.before.eq(job.top),
+            rows.body.eq(job.rows),
+            rows.after.eq(job.bottom),
+            in_body.eq(rows.inside & cols.inside),
+            cols.step.eq(moves),
+            rows.step.eq(moves & cols.ends),
+            plane_ends.eq(cols.ends & rows.ends),
         ]
-        row_ends = col + 1 == width
-        plane_ends = row_ends & (row + 1 == height)
-        tile_ends = plane_ends & (plane + 1 == job.planes)
 
         # -- what goes there
         entry: Any = self.write.payload
-        writing, moves = Signal(), Signal()
+        writing = Signal()
         open_chunk = Signal()  # the decoder has the row's chunk
         wanted = writing & in_body
         m.d.comb += [
@@ -120,7 +123,7 @@ class IactLoader(wiring.Component):
             self.data.ready.eq(Mux(job.compressed, decoder.i.ready, wanted & self.write.ready)),
             decoder.chunk.payload.eq(job.words),
             decoder.chunk.valid.eq(
-                writing & in_row & job.compressed & (job.words != 0) & ~open_chunk
+                writing & rows.inside & job.compressed & (job.words != 0) & ~open_chunk
             ),
             self.cancel.eq(decoder.drained),
             self.fault.eq(decoder.fault),
@@ -128,26 +131,27 @@ class IactLoader(wiring.Component):
         with m.If(decoder.chunk.valid & decoder.chunk.ready):
             m.d.sync += open_chunk.eq(1)
         with m.If(moves):
-            m.d.sync += [address.eq(address + 1), col.eq(col + 1)]
-            with m.If(row_ends):
-                m.d.sync += [col.eq(0), row.eq(row + 1), open_chunk.eq(0)]
+            m.d.sync += address.eq(address + 1)
+            with m.If(cols.ends):
+                m.d.sync += open_chunk.eq(0)
             with m.If(plane_ends):
-                m.d.sync += [row.eq(0), plane.eq(plane + 1)]
+                m.d.sync += planes.eq(planes - 1)
 
         with m.FSM(name="state") as state:
             m.d.comb += self.busy.eq(~state.ongoing("IDLE"))
             with m.State("IDLE"):
-                m.d.sync += [address.eq(job.dest), col.eq(0), row.eq(0), plane.eq(0)]
+                m.d.comb += [cols.begin.eq(1), rows.begin.eq(1)]
+                m.d.sync += [address.eq(job.dest), planes.eq(job.planes)]
                 with m.If(self.desc.valid):
                     m.d.comb += begin.eq(1)
                     m.next = "WAIT"
             with m.State("WAIT"), m.If(self.tiles < job.slots):
                 m.next = "WRITE"
-                with m.If((width == 0) | (height == 0) | (job.planes == 0)):
+                with m.If(cols.empty | rows.empty | (planes == 0)):
                     m.next = "WRITTEN"
             with m.State("WRITE"):
                 m.d.comb += writing.eq(1)
-                with m.If(moves & tile_ends):
+                with m.If(moves & plane_ends & (planes == 1)):
                     m.next = "WRITTEN"
             with m.State("WRITTEN"):
                 m.d.comb += [self.tile_written.eq(~asks), self.desc.ready.eq(~asks)]

@@ -60,7 +60,7 @@ class GlbCluster(wiring.Component):
                 "psum": In(stream.Signature(layouts.psum_beat)).array(cols),
                 "full": Out(cols),
                 "read_address": In(stream.Signature(layouts.psum_word_bits)).array(cols),
-                "read_data": Out(stream.Signature(layouts.psum_beat)).array(cols),
+                "read_data": Out(layouts.psum_beat).array(cols),
                 "release": In(cols),
                 "busy": Out(1),
                 "fault": Out(FAULT_BITS),
@@ -92,8 +92,8 @@ class GlbCluster(wiring.Component):
             connect(m, flipped(self.psum_desc[i]), psum_bank.desc)
             connect(m, flipped(self.psum[i]), psum_bank.psum)
             connect(m, flipped(self.read_address[i]), psum_bank.read_address)
-            connect(m, psum_bank.read_data, flipped(self.read_data[i]))
             m.d.comb += [
+                self.read_data[i].eq(psum_bank.read_data),
                 self.full[i].eq(psum_bank.full),
                 psum_bank.release.eq(self.release[i]),
             ]

@@ -7,15 +7,12 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rowmesh.rtl.codec.csc_encoder import CscEncoder
-from rowmesh.rtl.config import Config
+from rowmesh.rtl.config import WORD_BYTES, Config, bits_for
 from rowmesh.rtl.control.agu import Agu
 from rowmesh.rtl.glb.iact_bank import TILE_BITS, iact_read, iact_read_data
 from rowmesh.rtl.layouts import SEGMENT_LOOPS, Layouts
 
 __all__ = ["IactReader"]
-
-#: A segment has at most 255 columns (`segment_cols` of a PE); the rest is margin.
-RUN_BITS = 12
 
 
 class IactReader(wiring.Component):
@@ -73,8 +70,12 @@ class IactReader(wiring.Component):
         job: Any = self.desc.payload
         address_bits = self.layouts.iact_address_bits
         m.submodules.agu = agu = Agu(job.loops.shape(), {"iact": ("step", address_bits)})
+        # No segment has more columns than a PE has addresses.
+        most = max(self.config.weight_addr_depth, 1 << self.config.csc_count_bits)
         m.submodules.encoder = encoder = CscEncoder(
-            self.config.iact_bits, self.config.csc_count_bits, run_bits=RUN_BITS
+            self.config.iact_bits,
+            self.config.csc_count_bits,
+            run_bits=bits_for(2 * most + WORD_BYTES),
         )
         at: Any = agu.o.payload
         read: Any = self.read.payload

@@ -4,13 +4,12 @@ from typing import Any
 
 from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import In, Out
 
 from rowmesh.rtl.codes import FAULT_BITS, Fault
 from rowmesh.rtl.config import PSUM_LANES, Config
 from rowmesh.rtl.glb.glb_memory import GlbMemory
 from rowmesh.rtl.layouts import Layouts
-from rowmesh.rtl.noc.skid import Skid
 
 __all__ = ["PsumBank"]
 
@@ -39,8 +38,8 @@ class PsumBank(wiring.Component):
         The oldest tile is complete. In the cycle after `release` it means the next tile.
     read_address : In(stream of word address)
         Reads of the oldest tile, from its first word on; taken only while `full`.
-    read_data : Out(stream of `Layouts.psum_beat`)
-        Their data, in order.
+    read_data : Out(`Layouts.psum_beat`)
+        The word of a read, in the cycle after it was taken.
     release : In(1)
         Pulse: done with the oldest tile. After its last read was taken, and only while `full`.
     fault : Out(`Fault`)
@@ -52,10 +51,9 @@ class PsumBank(wiring.Component):
     -----
     One beat a cycle, stored or added, and two cycles between tiles; tiles of one word have two
     cycles a pass, because a word is read two cycles after it came at the earliest. A tile is full
-    2 cycles after its last beat. Reads: latency 1 cycle, one a cycle, but for those
-    in which a beat is added. Combinational from `psum.valid` and `read_data.ready` to
-    `read_address.ready`; `psum.ready`, `full` and `fault` come from registers, `read_data` from the
-    memory.
+    2 cycles after its last beat. Reads: one a cycle, but for those in which a beat is added.
+    Combinational from `psum.valid` to `read_address.ready`; `psum.ready`, `full` and `fault` come
+    from registers, `read_data` from the memory.
     """
 
     def __init__(self, config: Config) -> None:
@@ -68,7 +66,7 @@ class PsumBank(wiring.Component):
                 "psum": In(stream.Signature(layouts.psum_beat)),
                 "full": Out(1),
                 "read_address": In(stream.Signature(layouts.psum_word_bits)),
-                "read_data": Out(stream.Signature(layouts.psum_beat)),
+                "read_data": Out(layouts.psum_beat),
                 "release": In(1),
                 "fault": Out(FAULT_BITS),
                 "busy": Out(1),
@@ -217,16 +215,9 @@ class PsumBank(wiring.Component):
         self, m: Module, memory: GlbMemory, adds: Any, address: Any, base: Any
     ) -> None:
         """Reads of the post-processing, whenever the accumulation leaves the port free."""
-        m.submodules.skid = skid = Skid(self.layouts.psum_beat)
-        reads, landing = Signal(), Signal()
-        # The skid holds a word: no read without a place for its word.
         m.d.comb += [
-            self.read_address.ready.eq(self.full & ~adds & (~skid.o.valid | self.read_data.ready)),
-            reads.eq(self.read_address.valid & self.read_address.ready),
-            memory.read_enable.eq(adds | reads),
+            self.read_address.ready.eq(self.full & ~adds),
+            memory.read_enable.eq(adds | (self.read_address.valid & self.full)),
             memory.read_address.eq(Mux(adds, address, self.read_address.payload + base)),
-            skid.i.valid.eq(landing),
-            skid.i.payload.eq(memory.read_data),
+            self.read_data.eq(memory.read_data),
         ]
-        m.d.sync += landing.eq(reads)
-        connect(m, skid.o, flipped(self.read_data))

@@ -53,16 +53,16 @@ class ActivityCounters(wiring.Component):
     enable : In(1)
         Count this cycle.
     clear : In(1)
-        All slots are 0 from the next cycle on; this cycle is not counted.
+        `slot` is 0 from the next cycle on. The cycle before this one is not counted.
     slot : In
-        Slot to read.
-    value : Out(32), counted : Out(1)
-        Its count of all cycles but the one before this one: `value` if it was ever `counted`, or 0.
+        Slot to read or clear.
+    value : Out(32)
+        Its count of all cycles but the one before this one.
 
     Notes
     -----
-    What to count passes a register. The memory is not cleared: a `fresh` bit masks a slot until
-    it is first counted. `value` and `counted` are combinational from `slot`.
+    What to count passes a register. Nothing is cleared by a reset: `PeCluster` does it slot by
+    slot. `value` is combinational from `slot`.
     """
 
     def __init__(self, config: Config) -> None:
@@ -75,7 +75,6 @@ class ActivityCounters(wiring.Component):
                 "clear": In(1),
                 "slot": In(range(self.slots)),
                 "value": Out(COUNTER_BITS),
-                "counted": Out(1),
             }
         )
 
@@ -85,23 +84,17 @@ class ActivityCounters(wiring.Component):
         ports: Any = memory
         counting = Signal()
         at = Signal.like(self.slot, reset_less=True)
-        fresh = Signal(self.slots, init=-1)
         multiplies = (self.activity == Activity.COMPUTE) & self.macs.any()
         m.d.sync += [
-            counting.eq(self.enable & ~self.clear),
+            counting.eq(self.enable),
             at.eq(Mux(multiplies, len(Activity) - 1 + self.macs, self.activity)),
         ]
         m.d.comb += [
             ports.read[0].address.eq(at),
-            ports.write[0].address.eq(at),
-            ports.write[0].data.eq(Mux(fresh.bit_select(at, 1), 0, ports.read[0].data) + 1),
-            ports.write[0].enable.eq(counting),
+            ports.write[0].address.eq(Mux(self.clear, self.slot, at)),
+            ports.write[0].data.eq(Mux(self.clear, 0, ports.read[0].data + 1)),
+            ports.write[0].enable.eq(counting | self.clear),
             ports.read[1].address.eq(self.slot),
             self.value.eq(ports.read[1].data),
-            self.counted.eq(~fresh.bit_select(self.slot, 1)),
         ]
-        with m.If(counting):
-            m.d.sync += fresh.bit_select(at, 1).eq(0)
-        with m.If(self.clear):
-            m.d.sync += fresh.eq(-1)
         return m

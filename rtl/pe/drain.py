@@ -70,11 +70,13 @@ class Drain(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         running, bank, end, chain = Signal(), Signal(), Signal(self.end_bits), Signal()
+        self._pair = Signal.like(self.pair, reset_less=True)
         dropping = Signal(init=1)
         done = self.build_beats(m, running, end, chain, dropping)
         self.build_banks(m, done, bank, end, chain)
         half = self.config.psum_depth // 2
         m.d.comb += [
+            self.pair.eq(self._pair),
             self.draining.eq(running),
             self.busy.eq((self.full.any() & ~dropping) | self.psum_out.valid),
         ]
@@ -84,7 +86,7 @@ class Drain(wiring.Component):
             m.d.sync += [
                 running.eq(self.full.bit_select(other, 1)),
                 bank.eq(other),
-                self.pair.eq(Mux(other, half // PSUM_LANES, 0)),
+                self._pair.eq(Mux(other, half // PSUM_LANES, 0)),
             ]
         with m.If(done):
             m.d.sync += dropping.eq(0)
@@ -136,7 +138,7 @@ class Drain(wiring.Component):
         with m.If(room):
             m.d.sync += valid.eq(sends)
         with m.If(moves):
-            m.d.sync += self.pair.eq(self.pair + 1)
+            m.d.sync += self._pair.eq(self._pair + 1)
         for n in range(PSUM_LANES):
             total = Signal(signed(bits + 1), name=f"total_{n}")
             m.d.comb += [

@@ -49,8 +49,9 @@ class Mac(wiring.Component):
 
     Notes
     -----
-    Latency 1 cycle, one word a cycle. A multiplier without work keeps its operands, so nothing in
-    it moves. `i.ready` and `finish` come from registers, `o` from them through the multipliers.
+    Latency 1 cycle, one word a cycle. Nothing moves in multipliers without work: all keep their
+    operands, or one with a weight of zero multiplies by zero. `i.ready` and `finish` come from
+    registers, `o` from them through the multipliers.
     """
 
     def __init__(self, config: Config) -> None:
@@ -139,25 +140,27 @@ class Mac(wiring.Component):
         first = Signal(reset_less=True)
         following, origin = Signal(bits, reset_less=True), Signal(bits)
         taken = go & i.valid & i.payload.hit
+        value = Signal(c.iact_bits, reset_less=True)
+        nonzero = [~zero(i.payload.pairs[n].value) for n in range(c.macs_per_pe)]
+        loads = taken if c.sparse else taken & ~zero(i.payload.value)
+        with m.If(loads):
+            m.d.sync += value.eq(i.payload.value)
         with m.If(taken):
             m.d.sync += first.eq(i.payload.first)
         m.d.comb += origin.eq(Mux(first, base, following))
         working, beyond = Signal(c.macs_per_pe), Signal(c.macs_per_pe)
+        operand = Signal(signed(c.iact_bits + 1))
+        m.d.comb += operand.eq(Mux(work.iact_signed, value.as_signed(), value))
         at: Any = origin
         for n in range(c.macs_per_pe):
             pair = i.payload.pairs[n]
-            value = Signal(c.iact_bits, name=f"iact_{n}", reset_less=True)
             weight = Signal(pair.value.shape(), name=f"weight_{n}", reset_less=True)
-            operand = Signal(signed(c.iact_bits + 1), name=f"operand_{n}")
             active = Signal(name=f"active_{n}", reset_less=True)
             address = Signal(bits, name=f"address_{n}")
-            nonzero = ~zero(pair.value)
-            if not c.sparse:
-                nonzero = nonzero & ~zero(i.payload.value)
             with m.If(taken):
-                m.d.sync += active.eq(nonzero)
-                with m.If(nonzero):
-                    m.d.sync += [value.eq(i.payload.value), weight.eq(pair.value)]
+                m.d.sync += active.eq(loads & nonzero[n])
+            with m.If(loads):
+                m.d.sync += weight.eq(pair.value)
             if c.sparse:
                 count = Signal(c.count_bits, name=f"count_{n}", reset_less=True)
                 with m.If(taken):
@@ -165,7 +168,6 @@ class Mac(wiring.Component):
                 at = at + count
             m.d.comb += [
                 address.eq(at),
-                operand.eq(Mux(work.iact_signed, value.as_signed(), value)),
                 working[n].eq(self.compute & active),
                 beyond[n].eq(working[n] & (address >= limit)),
             ]

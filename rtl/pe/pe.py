@@ -43,8 +43,8 @@ class Pe(wiring.Component):
     Attributes
     ----------
     desc : In(stream of Layouts.pe)
-        Work; a descriptor with a zero count is done at once. ``segments * segment_cols`` reaches
-        `cols`, and ``(segments - 1) * segment_cols`` does not.
+        Work; no count is zero. ``segments * segment_cols`` reaches `cols`, and
+        ``(segments - 1) * segment_cols`` does not.
     iact, weight, psum_in : In(stream)
         Segments, blocks, psums of the PE below (taken only with `chain`).
     psum_out : Out(stream)
@@ -154,17 +154,16 @@ class Pe(wiring.Component):
     def build_work(self, m: Module, sequencer: Any, waiting: Any, drain: Any) -> Signal:
         """Begin a descriptor when the one before has been computed; take it at its end."""
         desc: Any = self.desc
-        begun, init = Signal(), Signal()
+        begun = Signal()
         self.computing = Signal()
         m.d.comb += [
             # The first group begins in the lower bank, and could reach into the upper one.
-            init.eq(desc.valid & ~begun & ~drain.full[1]),
-            sequencer.init.eq(init),
+            sequencer.start.eq(desc.valid & ~begun & ~drain.full[1]),
             self.computing.eq(begun),
             desc.ready.eq(begun & ~sequencer.running & ~waiting),
             self.iact_source.eq(desc.payload.iact_source),
         ]
-        with m.If(init):
+        with m.If(sequencer.start):
             m.d.sync += begun.eq(1)
         with m.If(desc.ready):
             m.d.sync += begun.eq(0)

@@ -48,8 +48,11 @@ class PeCluster(wiring.Component):
         Any PE is busy.
     fault : Out(4)
         One cycle later: the fault of the lowest PE that reports one in that cycle.
-    count_enable, count_clear : In(1)
-        See `ActivityCounters`; common to all PEs.
+    count_enable : In(1)
+        Count this cycle; common to all PEs.
+    count_clear : In(1)
+        Pulse, as is a reset: `clear_cycles` cycles later all counters are 0. What is counted until
+        then is lost.
     counter_pe, counter_entry : In
         Counter to read: number of the PE, and `Activity` or `MACS_ENTRY`.
     counter_value : Out(32)
@@ -64,6 +67,7 @@ class PeCluster(wiring.Component):
     def __init__(self, config: Config) -> None:
         self.config = c = config
         layouts = Layouts(c)
+        self.clear_cycles = slots(c.macs_per_pe) + 1
         psum = stream.Signature(layouts.psum_beat)
         super().__init__(
             {
@@ -128,7 +132,14 @@ class PeCluster(wiring.Component):
         rounds = max(len(found) for found in terms)
         turn = Signal(range(rounds))
         slot, shift = Signal(range(slots(macs))), Signal(range(macs.bit_length()))
-        used = Signal()
+        used, clearing = Signal(), Signal(init=1)
+        cleared = Signal.like(slot)  # the next one while `clearing`
+        with m.If(self.count_clear):
+            m.d.sync += clearing.eq(1)
+        with m.Elif(clearing):
+            m.d.sync += cleared.eq(cleared + 1)
+            with m.If(cleared == slots(macs) - 1):
+                m.d.sync += [cleared.eq(0), clearing.eq(0)]
         with m.Switch(self.counter_entry):
             for entry, found in enumerate(terms):
                 with m.Case(entry), m.Switch(turn):
@@ -144,10 +155,10 @@ class PeCluster(wiring.Component):
                 counters.activity.eq(pe.activity),
                 counters.macs.eq(pe.macs),
                 counters.enable.eq(self.count_enable),
-                counters.clear.eq(self.count_clear),
-                counters.slot.eq(slot),
+                counters.clear.eq(clearing),
+                counters.slot.eq(Mux(clearing, cleared, slot)),
             ]
-            chosen = (self.counter_pe == number) & counters.counted & used
+            chosen = (self.counter_pe == number) & used
             value = value | Mux(chosen, counters.value, 0)
         total = Signal(COUNTER_BITS, reset_less=True)
         m.d.sync += total.eq(Mux(turn == 0, 0, total) + (value << shift))

@@ -29,10 +29,8 @@ class Sequencer(wiring.Component):
     ----------
     work : In(Layouts.pe)
         The running descriptor, stable while `running`.
-    init : In(1)
+    start : In(1)
         `work` is new.
-    start : Out(1)
-        `init` of a descriptor that is not empty.
     running : Out(1)
         From the cycle after `start` until the last segment has been read.
     active : Out(1)
@@ -54,7 +52,7 @@ class Sequencer(wiring.Component):
 
     Notes
     -----
-    All outputs come from counters, but for `start` (`init`), `take` (`loaded`, `lookup_ready`).
+    All outputs come from counters, but for `take` (`loaded`, `lookup_ready`).
     """
 
     def __init__(self, config: Config) -> None:
@@ -62,8 +60,7 @@ class Sequencer(wiring.Component):
         super().__init__(
             {
                 "work": In(records.layouts.pe),
-                "init": In(1),
-                "start": Out(1),
+                "start": In(1),
                 "running": Out(1),
                 "active": Out(1),
                 "segment_end": In(1),
@@ -87,9 +84,7 @@ class Sequencer(wiring.Component):
         }
         last = {name: Signal(name=f"last_{name}") for name in LOOPS}
         m.d.comb += [last[name].eq(left[name] == 1) for name in LOOPS]
-        nonempty = [work[name].any() for name in (*LOOPS, "cols", "psums")]
         oldest = Signal()
-        m.d.comb += self.start.eq(self.init & _all(nonempty))
 
         # ends[name]: this segment is the last one of the loop `name`.
         ends: dict[str, Any] = {}
@@ -128,10 +123,3 @@ class Sequencer(wiring.Component):
                             m.d.sync += left[name].eq(work[name])
                 inner = ends[name]
         return m
-
-
-def _all(bits: list[Any]) -> Any:
-    result: Any = 1
-    for bit in bits:
-        result = result & bit
-    return result

@@ -91,7 +91,7 @@ class WeightSpad(wiring.Component):
             self.loaded.eq(loader.loaded),
             self.fault.eq(loader.fault),
         ]
-        self.base = Signal.like(self.address)  # of the current block
+        self.base = Signal.like(self.address, reset_less=True)  # of the current block
         self.following = Signal.like(self.address)  # of the block after it
         self.in_use = Signal()  # columns of the current block are looked up
         with m.If(self.take):

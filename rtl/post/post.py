@@ -2,22 +2,20 @@
 
 from typing import Any
 
+from amaranth.hdl import Array as Choice
 from amaranth.hdl import Module, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
-from rowmesh.rtl.config import PSUM_LANES, Config, bits_for
+from rowmesh.rtl.config import PSUM_LANES, Config
 from rowmesh.rtl.control.agu import Agu
 from rowmesh.rtl.layouts import WORD_BITS, Layouts
+from rowmesh.rtl.noc.skid import Skid
 from rowmesh.rtl.post.param_memory import ParamMemory, param_entry
 from rowmesh.rtl.post.pool import Pool
 from rowmesh.rtl.post.requantize import Requantize, requantize_latency
 
 __all__ = ["Post"]
-
-#: Reads on their way to the psum banks; covers the banks' latency.
-READS = 2
 
 
 class Post(wiring.Component):
@@ -42,8 +40,8 @@ class Post(wiring.Component):
         One bit a psum bank: its oldest tile is complete.
     read_address : Out(stream(word address)), array of pe_cols
         Reads of that tile.
-    read_data : In(stream of psum_beat), array of pe_cols
-        Their data, in order for each bank.
+    read_data : In(psum_beat), array of pe_cols
+        The word of a read, in the cycle after it was taken.
     release : Out(pe_cols)
         Pulse to the banks of the mask: all words were received. `full` of the next cycle counts for
         the next tile.
@@ -58,7 +56,7 @@ class Post(wiring.Component):
     -----
     One psum word a cycle; 3 cycles between tiles, besides the bank's latency. From `read_data` to
     `word`: `latency` cycles. `word.ready` and `full` reach registers only; `read_address.ready`
-    reaches the address generator, `read_data.valid` the pipeline's first stage.
+    reaches the address generator.
     """
 
     def __init__(self, config: Config) -> None:
@@ -73,7 +71,7 @@ class Post(wiring.Component):
                 "desc": In(stream.Signature(layouts.post)),
                 "full": In(banks),
                 "read_address": Out(stream.Signature(layouts.psum_word_bits)).array(banks),
-                "read_data": In(stream.Signature(layouts.psum_beat)).array(banks),
+                "read_data": In(layouts.psum_beat).array(banks),
                 "release": Out(banks),
                 "param": In(stream.Signature(param_entry(config))),
                 "loaded": In(1),
@@ -114,44 +112,44 @@ class Post(wiring.Component):
     def _fetch(
         self, m: Module, agu: Agu, params: ParamMemory, advance: Any
     ) -> tuple[Any, Any, Any]:
-        """Spread the addresses over the banks and collect the data in the same order."""
+        """Spread the addresses over the banks and collect the words in the same order."""
         banks = self.config.pe_cols
-        bank_bits = bits_for(banks - 1)
         word_bits = self.layouts.psum_word_bits
-        order = data.StructLayout({"bank": bank_bits, "param": self.layouts.param_address_bits})
-        m.submodules.order = fifo = SyncFIFO(width=order.size, depth=READS)
+        fetch = data.StructLayout(
+            {"psums": self.layouts.psum_beat, "param": self.layouts.param_address_bits}
+        )
+        m.submodules.skid = skid = Skid(fetch)
         address: Any = agu.o.payload.address
         bank = address.psum[word_bits:]
+        landing_bank = Signal(range(banks), reset_less=True)
+        landing_param = Signal.like(address.param, reset_less=True)
+        landing = Signal()
         taken = Signal(banks)
+        # The skid holds a word: no read without a place for its word.
+        room = ~skid.o.valid | skid.o.ready
         for i, port in enumerate(self.read_address):
             m.d.comb += [
                 port.payload.eq(address.psum[:word_bits]),
-                port.valid.eq(agu.o.valid & fifo.w_rdy & (bank == i)),
+                port.valid.eq(agu.o.valid & room & (bank == i)),
                 taken[i].eq(port.valid & port.ready),
             ]
-        m.d.comb += [
-            agu.o.ready.eq(taken.any()),
-            fifo.w_en.eq(taken.any()),
-            order(fifo.w_data).bank.eq(bank),
-            order(fifo.w_data).param.eq(address.param),
+        m.d.comb += agu.o.ready.eq(taken.any())
+        m.d.sync += [
+            landing.eq(taken.any()),
+            landing_bank.eq(bank),
+            landing_param.eq(address.param),
         ]
-        head: Any = order(fifo.r_data)
-        psums = Signal(self.layouts.psum_beat)
-        fetched = Signal()
-        with m.Switch(head.bank):
-            for i, data_port in enumerate(self.read_data):
-                with m.Case(i):
-                    m.d.comb += [
-                        psums.eq(data_port.payload),
-                        fetched.eq(data_port.valid & fifo.r_rdy),
-                        data_port.ready.eq(advance & fifo.r_rdy),
-                    ]
+        word: Any = skid.i.payload
+        found: Any = skid.o.payload
         m.d.comb += [
-            fifo.r_en.eq(fetched & advance),
-            params.address.eq(head.param),
+            skid.i.valid.eq(landing),
+            word.psums.eq(Choice(list(self.read_data))[landing_bank]),
+            word.param.eq(landing_param),
+            skid.o.ready.eq(advance),
+            params.address.eq(found.param),
             params.read.eq(advance),
         ]
-        return fetched, psums, ~agu.busy & ~fifo.r_rdy
+        return skid.o.valid, found.psums, ~agu.busy & ~skid.o.valid
 
     def _pipeline(
         self,
