@@ -13,7 +13,7 @@ from rowmesh.rtl.config import Config
 from rowmesh.rtl.control.controller import Controller
 from rowmesh.rtl.control.csr import Csr
 from rowmesh.rtl.control.registers import ADDR_BITS
-from rowmesh.rtl.dma.read_channel import ReadChannels
+from rowmesh.rtl.dma.read_channels import ReadChannels
 
 __all__ = ["Top"]
 

@@ -21,7 +21,7 @@ from rowmesh.rtl.axi.signatures import (
 from rowmesh.rtl.axi.write_master import AxiWriteMaster
 from rowmesh.rtl.codes import FAULT_BITS
 from rowmesh.rtl.config import WORD_BYTES, Config
-from rowmesh.rtl.dma.read_channel import ReadChannels
+from rowmesh.rtl.dma.read_channels import ReadChannels
 from rowmesh.rtl.dma.write_channel import WriteChannel, run_word_layout
 from rowmesh.rtl.layouts import ADDRESS_BITS, WORD_BITS, Layouts
 from rowmesh.verif.fields import pack, unpack

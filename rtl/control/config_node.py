@@ -8,7 +8,8 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rowmesh.rtl.codes import Stepping, Unit
 from rowmesh.rtl.config import Config, bits_for
-from rowmesh.rtl.control.descriptor import DescriptorBank, SharedDescriptorBank
+from rowmesh.rtl.control.descriptor import DescriptorBank
+from rowmesh.rtl.control.shared_descriptor import SharedDescriptorBank
 from rowmesh.rtl.layouts import STEP_BITS, Layouts
 from rowmesh.rtl.noc.fork import Fork
 from rowmesh.rtl.noc.hop import Hop

@@ -12,7 +12,7 @@ from rowmesh.rtl.config import Config
 from rowmesh.rtl.dma.iact_loader import IactLoader
 from rowmesh.rtl.dma.out_writer import OutWriter
 from rowmesh.rtl.dma.param_loader import ParamLoader
-from rowmesh.rtl.dma.read_channel import ReadChannels
+from rowmesh.rtl.dma.read_channels import ReadChannels
 from rowmesh.rtl.dma.weight_loader import WeightLoader
 from rowmesh.rtl.dma.write_channel import WriteChannel
 from rowmesh.rtl.glb.iact_bank import iact_write

@@ -133,7 +133,7 @@ class WeightSpad(wiring.Component):
         c = self.config
         m.submodules.data = spad = Spad(c.weight_word_bits, c.weight_data_depth)
         ports: Any = spad
-        tail, next_tail = Signal.like(self.base), Signal.like(self.base)
+        tail, next_tail = Signal.like(self.address), Signal.like(self.address)
         full = Signal()
         fills, leaving_fills = Signal(), Signal()  # the block takes the whole ring
         m.d.comb += [
@@ -201,7 +201,7 @@ class WeightSpad(wiring.Component):
         work: Any = self.work
         i: Any = self.i
         o: Any = self.o
-        at = Signal.like(self.base)
+        at = Signal.like(self.address)
         words = column_words(work.psums, c.macs_per_pe)
         m.d.comb += [
             o.payload.hit.eq(i.payload.hit),
