@@ -41,8 +41,8 @@ async def begin(dut: Any, stall: float = 0.0) -> Agents:
 
 
 async def cleared(dut: Any) -> None:
-    """Wait until the counters are 0: a cycle for each of a PE, and one."""
-    for _ in range(ACTIVITIES + bench_config().macs_per_pe + 1):
+    """Wait until the counters are 0: a cycle for each of a PE."""
+    for _ in range(ACTIVITIES + bench_config().macs_per_pe):
         await FallingEdge(dut.clk)
 
 
@@ -147,11 +147,13 @@ async def convolutions(dut: Any, stall: float) -> None:
     await FallingEdge(dut.clk)
     watch.cancel()
     await check_counters(dut, cycles[0], macs)
-    clear = dut.rst if stall else dut.count_clear
-    clear.value = 1
-    await FallingEdge(dut.clk)
-    clear.value = 0
-    await cleared(dut)
+    if stall:
+        await reset(dut, 1)
+        await cleared(dut)
+    else:
+        dut.count_clear.value = 1
+        await cleared(dut)
+        dut.count_clear.value = 0
     await check_counters(dut, 0, [0] * len(macs))
 
 

@@ -214,7 +214,7 @@ class System:
         """Busy flags that come late, a bus that becomes quiet, counters."""
         dut = self.dut
         late: list[tuple[int, int]] = [(0, 0)] * random.randrange(1, self.settle - 1)
-        was_reset = 0
+        was_reset = clear_cycles = 0
         while True:
             await FallingEdge(dut.clk)
             resets = int(dut.array_reset.value)
@@ -237,9 +237,15 @@ class System:
             was_reset = resets
             await ReadOnly()
             self.counted += int(dut.count_enable.value)
-            if int(dut.count_clear.value):
-                self.cleared += 1
+            clears = int(dut.count_clear.value)
+            assert not (clears and int(dut.count_enable.value))
+            if clears:
                 self.counted = 0
+            elif clear_cycles and int(dut.count_enable.value):
+                # Every slot of a PE's counters: six activities, computing by multiplications.
+                assert clear_cycles >= 6 + self.config.macs_per_pe
+                self.cleared += 1
+            clear_cycles = clear_cycles + 1 if clears else 0
             for bit, name in enumerate(self.events):
                 self.events[name] += int(dut.events.value) >> bit & 1
 

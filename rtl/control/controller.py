@@ -15,6 +15,7 @@ from rowmesh.rtl.control.header import HeaderCheck
 from rowmesh.rtl.control.registers import HEADER_WORDS, LAYER_BITS, State
 from rowmesh.rtl.layouts import ADDRESS_BITS, WORD_BITS, Layouts
 from rowmesh.rtl.noc.hop import Hop
+from rowmesh.rtl.pe.activity_counters import slots
 
 __all__ = ["Controller", "settle_cycles"]
 
@@ -87,19 +88,23 @@ class Controller(wiring.Component):
     stop, array_reset : Out(1)
         To the masters; to the array and all DMA channels. `array_reset` begins later and ends
         later, so that masters never see a channel at work beside `stop`.
-    count_enable, count_clear : Out(1)
-        High while running and not paused; a pulse at the start, the cycle before.
+    count_enable : Out(1)
+        High while running and not paused.
+    count_clear : Out(1)
+        Before that: high as long as it takes to clear the counters of a PE one by one.
 
     Notes
     -----
     One instruction a cycle, a STEP in two. `request`, `config_o`, `stop`, `array_reset` come from
-    registers; a `Hop` cuts `data`. A start from FAULT takes `2 * settle_cycles` more.
+    registers; a `Hop` cuts `data`. A run begins `launch_cycles` after `start`, from FAULT
+    `2 * settle_cycles` later.
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.layouts = layouts = Layouts(config)
         self.settle = settle_cycles(config)
+        self.launch_cycles = slots(config.macs_per_pe)
         request: Any = layouts.dma_request
         self.word_bits = request["words"].width
         super().__init__(
@@ -136,7 +141,7 @@ class Controller(wiring.Component):
         self._to_idle = Signal()  # a soft reset: what comes after the stop
         self._again = Signal()  # and start then
         self.phase = Signal(Phase)
-        self.timer = Signal(range(self.settle + 1))
+        self.timer = Signal(range(max(self.settle, self.launch_cycles) + 1))
         self.left = Signal(self.word_bits)  # words of the request not yet taken
         self.index = Signal(self.word_bits)  # words taken of it
         self.problem = Signal(FAULT_BITS)  # of the program, in this cycle
@@ -196,21 +201,22 @@ class Controller(wiring.Component):
     def _fetch(self, m: Module) -> None:
         asked: Any = self.request.payload
         with m.Case(Phase.READY), m.If(self.start):
-            m.d.sync += self.phase.eq(Phase.LAUNCH)
+            m.d.sync += [self.phase.eq(Phase.LAUNCH), self.timer.eq(self.launch_cycles)]
         with m.Case(Phase.LAUNCH):
             self._clear(m)
             m.d.sync += [
-                self.count_enable.eq(1),
                 self.cycles.eq(0),
                 self.layer.eq(0),
                 self.first.eq(1),
                 self.resumed.eq(0),
             ]
-            with m.If(self.program_words < HEADER_WORDS):
-                m.d.comb += self.problem.eq(Fault.PROGRAM_LENGTH)
-            with m.Else():
-                self._ask(m, Cat(Const(0, 3), self.program_address[3:]), HEADER_WORDS)
-                m.d.sync += self.phase.eq(Phase.HEADER)
+            with m.If(self.timer == 0):
+                m.d.sync += self.count_enable.eq(1)
+                with m.If(self.program_words < HEADER_WORDS):
+                    m.d.comb += self.problem.eq(Fault.PROGRAM_LENGTH)
+                with m.Else():
+                    self._ask(m, Cat(Const(0, 3), self.program_address[3:]), HEADER_WORDS)
+                    m.d.sync += self.phase.eq(Phase.HEADER)
         with m.Case(Phase.HEADER):
             m.d.comb += [
                 self.take.eq(self.has_word),
@@ -330,7 +336,10 @@ class Controller(wiring.Component):
         with m.Case(Phase.RESET), m.If(self.timer == 0):
             m.d.sync += [self.phase.eq(Phase.RECOVER), self.timer.eq(self.settle)]
         with m.Case(Phase.RECOVER), m.If(self.timer == 0):
-            m.d.sync += self.phase.eq(Mux(self._again | self.start, Phase.LAUNCH, Phase.READY))
+            m.d.sync += [
+                self.phase.eq(Mux(self._again | self.start, Phase.LAUNCH, Phase.READY)),
+                self.timer.eq(self.launch_cycles),
+            ]
 
     def _interrupt(self, m: Module) -> None:
         """Faults, then soft resets: they win against whatever the phase decided."""

@@ -51,8 +51,8 @@ class PeCluster(wiring.Component):
     count_enable : In(1)
         Count this cycle; common to all PEs.
     count_clear : In(1)
-        Pulse, as is a reset: `clear_cycles` cycles later all counters are 0. What is counted until
-        then is lost.
+        While it is high, and as long after a reset, counters are set to 0, one of every PE a cycle:
+        all of them in `slots` cycles. Nothing is counted then.
     counter_pe, counter_entry : In
         Counter to read: number of the PE, and `Activity` or `MACS_ENTRY`.
     counter_value : Out(32)
@@ -67,7 +67,6 @@ class PeCluster(wiring.Component):
     def __init__(self, config: Config) -> None:
         self.config = c = config
         layouts = Layouts(c)
-        self.clear_cycles = slots(c.macs_per_pe) + 1
         psum = stream.Signature(layouts.psum_beat)
         super().__init__(
             {
@@ -132,14 +131,13 @@ class PeCluster(wiring.Component):
         rounds = max(len(found) for found in terms)
         turn = Signal(range(rounds))
         slot, shift = Signal(range(slots(macs))), Signal(range(macs.bit_length()))
-        used, clearing = Signal(), Signal(init=1)
-        cleared = Signal.like(slot)  # the next one while `clearing`
-        with m.If(self.count_clear):
-            m.d.sync += clearing.eq(1)
-        with m.Elif(clearing):
+        used, clears, was_reset = Signal(), Signal(), Signal(init=1)
+        cleared = Signal.like(slot)  # the next one to clear
+        m.d.comb += clears.eq(self.count_clear | was_reset)
+        with m.If(clears):
             m.d.sync += cleared.eq(cleared + 1)
             with m.If(cleared == slots(macs) - 1):
-                m.d.sync += [cleared.eq(0), clearing.eq(0)]
+                m.d.sync += [cleared.eq(0), was_reset.eq(0)]
         with m.Switch(self.counter_entry):
             for entry, found in enumerate(terms):
                 with m.Case(entry), m.Switch(turn):
@@ -155,8 +153,8 @@ class PeCluster(wiring.Component):
                 counters.activity.eq(pe.activity),
                 counters.macs.eq(pe.macs),
                 counters.enable.eq(self.count_enable),
-                counters.clear.eq(clearing),
-                counters.slot.eq(Mux(clearing, cleared, slot)),
+                counters.clear.eq(clears),
+                counters.slot.eq(Mux(clears, cleared, slot)),
             ]
             chosen = (self.counter_pe == number) & used
             value = value | Mux(chosen, counters.value, 0)
