@@ -18,6 +18,7 @@ from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.files import check_folder, write_in_one_step
 from rowmesh.gen.graph import Array, Graph
 from rowmesh.gen.network import Network, import_model, quantized_network
+from rowmesh.gen.predict import cycles_with
 from rowmesh.gen.run_record import RunRecord, make_record
 from rowmesh.gen.runtime import Result, Runtime
 from rowmesh.gen.tables import activity_lines, codec_lines, operator_lines
@@ -268,7 +269,7 @@ def run_graph(
         result = Runtime(compiled, machine).run(values)
         for line in (*operator_lines(compiled), *codec_lines(compiled, result.values)):
             progress(line)
-        cycles = sum(layer.predicted_cycles for layer in compiled.layers)
+        cycles = sum(cycles_with(compiled, result.values))
         progress(f"{cycles:.0f} cycles an image predicted")
         return GraphRun(result.values)
     if sim == "icarus":

@@ -16,7 +16,7 @@ from rowmesh.gen.tiling import phases
 from rowmesh.rtl.config import IACT_PAIRS, WORD_BYTES, Config
 from rowmesh.sim_models.cycle_model import BlockWords, predicted_cycles, program_words
 
-__all__ = ["best_mapping"]
+__all__ = ["best_mapping", "cycles_for"]
 
 
 #: Cycles for tiles of another shape.
@@ -218,15 +218,28 @@ def best_mapping(config: Config, task: ConvTask) -> tuple[Mapping, float, str]:
                 if folded is None:
                     continue
                 mapping = folded
-            parts = reader_parts(mapping)
-            cycles, limit = predicted_cycles(mapping, words, density, parts=parts)
-            cycles += _PHASE * (len(phases(mapping)) - 1)
-            with_check = cycles + program_words(mapping, parts)
+            cycles, limit = _cycles(mapping, words)
+            with_check = cycles + program_words(mapping, reader_parts(mapping))
             if with_check < most:
                 best, most = (mapping, cycles, limit), with_check
         if best is not None:
             return best
     raise RowmeshError(f"layer {task.name}: no tile fits: {_shortage(config, task, blocks)}")
+
+
+def _cycles(mapping: Mapping, words: BlockWords) -> tuple[float, str]:
+    """Predicted cycles, with the schedule of the mapping known; the limiting unit."""
+    density, parts = mapping.task.input.density, reader_parts(mapping)
+    cycles, limit = predicted_cycles(mapping, words, density, parts=parts)
+    return cycles + _PHASE * (len(phases(mapping)) - 1), limit
+
+
+def cycles_for(mapping: Mapping, density: float) -> float:
+    """Predicted cycles of a mapping, with iacts of another density than it was chosen for."""
+    task = mapping.task
+    given = dataclasses.replace(task, input=dataclasses.replace(task.input, density=density))
+    there = dataclasses.replace(mapping, task=given)
+    return _cycles(there, _Blocks(there.config, given)(there))[0]
 
 
 def _shortage(config: Config, task: ConvTask, blocks: _Blocks) -> str:

@@ -29,6 +29,7 @@ from rowmesh.gen.files import write_in_one_step
 from rowmesh.gen.graph import Array, Graph, Op
 from rowmesh.gen.macs import effectual_macs, node_macs
 from rowmesh.gen.network import import_model, quantized_network
+from rowmesh.gen.predict import cycles_with
 from rowmesh.gen.runtime import Runtime
 from rowmesh.rtl.config import Config, load_config
 from rowmesh.sim_models import golden
@@ -84,6 +85,8 @@ class NetworkRun:
     host_operators : list of str
         Each with its reason.
     wall_seconds : float
+    layer_cycles : list of dict
+        ``name, cycles, model_cycles, mapping`` of every layer.
     """
 
     network: str
@@ -100,6 +103,7 @@ class NetworkRun:
     macs_on_accelerator: float
     host_operators: list[str]
     wall_seconds: float
+    layer_cycles: list[dict[str, Any]]
 
     def problems(self) -> list[str]:
         """What must not be, a line each."""
@@ -124,7 +128,7 @@ def run_on_rtl(
     compiled = compile_graph(graph, config)
     machine = FastMachine(config, len(compiled.image))
     try:
-        result = Runtime(compiled, machine).run(inputs)
+        result = Runtime(compiled, machine).run(inputs, per_layer=True)
     finally:
         machine.close()
     wanted = golden.run(graph, inputs, config.rounding)
@@ -132,6 +136,7 @@ def run_on_rtl(
     count = len(result.images)
     measures = [measure for image in result.images for measure in image]
     cycles = sum(measure.cycles for measure in measures)
+    predicted = cycles_with(compiled, wanted)
     multiplications = sum(
         int(effectual_macs(graph, layer, wanted).sum()) for layer in compiled.layers
     )
@@ -146,6 +151,15 @@ def run_on_rtl(
         bytes_read=sum(measure.bytes_read for measure in measures) // count,
         bytes_written=sum(measure.bytes_written for measure in measures) // count,
         wall_seconds=round(time.monotonic() - begin, 1),
+        layer_cycles=[
+            {
+                "name": layer.name,
+                "cycles": sum(image[at].cycles for image in result.images) // count,
+                "model_cycles": round(predicted[at]),
+                "mapping": layer.mapping.describe(),
+            }
+            for at, layer in enumerate(compiled.layers)
+        ],
         **_placement(compiled),
     )
 
