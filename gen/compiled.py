@@ -10,6 +10,7 @@ from rowmesh.gen.graph import Graph, Node
 from rowmesh.gen.mapping import Mapping
 from rowmesh.gen.placement import Placement
 from rowmesh.gen.tensors import Feature
+from rowmesh.rtl.codes import Unit
 from rowmesh.rtl.config import Config
 
 __all__ = ["Compiled", "CompiledLayer", "DeviceStep", "HostStep"]
@@ -31,6 +32,9 @@ class CompiledLayer:
         Moved to and from DRAM; coded tensors count as raw ones.
     weight_bytes, raw_weight_bytes : int
         Weights in DRAM, and what they would take as raw values.
+    sent : tuple of (Unit, int)
+        Order of the descriptors in the program: whose, and the instructions since the layer began
+        (negative: before the layer).
     """
 
     mapping: Mapping
@@ -41,6 +45,7 @@ class CompiledLayer:
     bytes_written: int
     weight_bytes: int
     raw_weight_bytes: int
+    sent: tuple[tuple[Unit, int], ...] = ()
 
     @property
     def name(self) -> str:

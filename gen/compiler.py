@@ -209,6 +209,7 @@ class _Compiler:
                 schedule.prefetch(counted)
                 program.wait()
             program.layer(index)
+            begin = len(program)
             schedule.load(counted)
             if not index:
                 schedule.prefetch(counted)
@@ -228,6 +229,7 @@ class _Compiler:
                     bytes_written=counted.bytes_written,
                     weight_bytes=sum(r.words * WORD_BYTES for r in regions),
                     raw_weight_bytes=raw_bytes(layer.choice.mapping, regions),
+                    sent=tuple((unit, at - begin) for unit, at in counted.sent),
                 )
             )
             self.progress(f"{layers[-1].name}: {layers[-1].describe()}")

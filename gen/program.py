@@ -67,6 +67,9 @@ class Program:
         """The 64-bit instruction words so far."""
         return tuple(self._words)
 
+    def __len__(self) -> int:
+        return len(self._words)
+
     # -- instructions --------------------------------------------------------------------------
 
     def _emit(self, opcode: Opcode, data: int = 0, **fields: int) -> None:

@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from rowmesh.gen.schedule import Descriptors, Writer
+from rowmesh.gen.program import Program
+from rowmesh.gen.schedule import Descriptors
 from rowmesh.rtl.codes import Unit
 from rowmesh.rtl.config import WORD_BYTES
 from rowmesh.rtl.layouts import PARAM_WORDS
@@ -19,21 +20,25 @@ class Traffic:
 
     Parameters
     ----------
-    program : Writer
+    program : Program
         Gets every descriptor.
 
     Attributes
     ----------
     bytes_read, bytes_written : int
+    sent : list of (Unit, int)
+        For every call: whose descriptors, and how many instructions the program had behind them.
     """
 
-    def __init__(self, program: Writer) -> None:
+    def __init__(self, program: Program) -> None:
         self.program = program
         self.bytes_read = self.bytes_written = 0
+        self.sent: list[tuple[Unit, int]] = []
 
     def write_all(self, unit: Unit, descriptors: Descriptors) -> None:
         """Give descriptors to instances."""
         self.program.write_all(unit, descriptors)
+        self.sent.append((unit, len(self.program)))
         words = WORD_BYTES * sum(_words(unit, values) for values in descriptors.values())
         if unit is Unit.OUT_WRITER:
             self.bytes_written += words
