@@ -32,18 +32,20 @@ _READER = 8.0
 _SLACK = 3.0
 #: A link between clusters.
 _HOP = 1.0
-#: From the iact SPad to the multipliers.
-_PIPELINE = 3.0
-#: From the end of a group to its first beat in the bank.
-_DRAIN = 4.0
-#: Between two tiles of post-processing: the bank says full, the nest starts.
-_POST = 6.0
+#: From a pair in the decoder to its first weight word.
+_LOOKUP = 2.0
+#: From the last weight word of a group to its first psums on the way out.
+_DRAIN = 3.0
+#: From the last psums on the way out of the PEs to those words of post-processing.
+_FULL = 9.0
+#: Between two tiles of post-processing.
+_POST = 12.0
 #: From the last psum word to the response of the memory, and the end of the wait.
 _TAIL = 50.0
 #: Cycles of the burst planner for a request.
 _REQUEST = 3.0
-#: Columns that wait between the iact SPad and the multipliers.
-_AHEAD = 2.0
+#: Columns between the decoder and the multipliers.
+_AHEAD = 3.0
 
 
 def traced_cycles(
@@ -118,6 +120,8 @@ class _Layer:
             hops = hops + x
             self.shared.append(1)
         self.hops = hops[..., None]
+        k = np.arange(shape[2])[:, None]
+        self.depth = k + (y * (shape[2] + 1))[..., None, None] * mapping.chained
         self.marks = [i for i, (unit, _) in enumerate(sent) if unit is Unit.OUT_WRITER]
 
     # -- the order of the work -----------------------------------------------------------------
@@ -285,7 +289,7 @@ class _Layer:
         """All rows of windows of a block."""
         m = self.m
         rows, windows = block.work.shape[4:6]
-        mean = _AHEAD * block.load / m.cols
+        mean = _AHEAD * block.load / np.maximum(1, block.columns) - 1
         begun = np.maximum(self.decode + 1, self.arrived + 1)
         any_row = block.active.any(axis=-1)
         self.decode = np.where(any_row, begun, self.decode)
@@ -317,21 +321,21 @@ class _Layer:
         m = self.m
         live = block.active[..., row] & (window < block.windows)
         group = m.m0 * (block.work.shape[4] * block.work.shape[5] if m.in_pe else 1)
-        free = self.drained[1 if group <= self.c.psum_depth // 2 else 0] + 1
+        free = self.drained[1 if group <= self.c.psum_depth // 2 else 0] - 1
         mac = np.maximum(self.mac, np.where(live, free, 0))
         decode = self.decode
         for t in range(m.segments):
             entries = block.pairs[..., row, window + t]
             work = block.work[..., row, window, t]
-            begin = np.maximum(decode, arrived[t][0] + 1)
-            read = np.maximum(begin + entries, arrived[t][1] + 2)
-            done = np.maximum(mac, begin + _PIPELINE) + work
-            mac = np.where(work > 0, np.maximum(done, read + _PIPELINE), mac)
+            begin = np.maximum(decode, arrived[t][0])
+            read = np.maximum(begin + entries, arrived[t][1] + 2 - entries % 2)
+            done = np.maximum(mac, begin + _LOOKUP) + work
+            mac = np.where(work > 0, np.maximum(done, read + _LOOKUP), mac)
             decode = np.where(live, np.maximum(read, mac - mean), decode)
             if t == 0 or window == block.work.shape[5] - 1:
                 self.freed[m.segments - 1 - t] = decode
         self.decode = decode
-        self.mac = np.where(live, np.maximum(mac, decode + _PIPELINE - 1), self.mac)
+        self.mac = np.where(live, np.maximum(mac, decode + _LOOKUP), self.mac)
 
     def _drain(self, block: BlockTrace, row: int, window: int) -> None:
         """Psums leave when all PEs of the chain have them."""
@@ -341,12 +345,13 @@ class _Layer:
         if m.in_pe:
             beats *= block.work.shape[4] * block.work.shape[5]
         axes = (0, 2) if m.chained else (2,)
-        ready = np.where(live, np.maximum(self.mac + _DRAIN, self.drained[0]), 0)
+        ready = np.where(live, np.maximum(self.mac + _DRAIN, self.drained[0] + 1), 0)
+        ready = ready + self.depth  # a beat passes a PE a cycle
         begin = ready.max(axis=axes, keepdims=True)
         if self.new_tile:
             slot = self.posted[0 if m.single_bank_slot else 1][..., None, None]
             begin = np.maximum(begin, slot)
-        end = np.broadcast_to(begin + beats, live.shape)
+        end = begin + beats - 1 - self.depth
         self.drained = [
             np.where(live, end, self.drained[0]),
             np.where(live, self.drained[0], self.drained[1]),
@@ -370,6 +375,6 @@ class _Layer:
         full = self.drained[0].max(axis=(2, 3))
         if m.chained:
             full = np.broadcast_to(full.max(axis=0, keepdims=True), full.shape)
-        begin = np.maximum(full, self.posted[0]) + _POST
+        begin = np.maximum(full + _FULL, self.posted[0] + _POST)
         end = np.where(words > 0, begin + words * (1 + adding), self.posted[0])
         self.posted = [end, self.posted[0]]

@@ -31,8 +31,8 @@ class BlockTrace:
         its reader sends it.
     work : ndarray, shape (..., rows, windows, segments of a window)
         Weight words of the columns that the non-zero iacts of a window meet.
-    load : ndarray
-        Weight words of the block.
+    load, columns : ndarray
+        Weight words of the block, and its columns with any.
     active : ndarray of bool, shape (..., rows)
         PEs that have this row of windows.
     windows : ndarray of int
@@ -44,6 +44,7 @@ class BlockTrace:
     cycles: Ints
     work: Ints
     load: Ints
+    columns: Ints
     active: Bools
     windows: Ints
 
@@ -234,5 +235,5 @@ class _Patch:
         inside = self.active[..., None] & (np.arange(width) < self.windows[..., None, None])
         work *= inside[..., None]
         return BlockTrace(
-            self.pairs, self.words, self.cycles, work, load, self.active, self.windows
+            self.pairs, self.words, self.cycles, work, load, np.count_nonzero(words, axis=-1), self.active, self.windows
         )
