@@ -8,6 +8,7 @@ chain have theirs. Nothing is fitted: the constants are latencies of the blocks.
 """
 
 import math
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 
@@ -19,6 +20,8 @@ from rowmesh.gen.tile_work import LayerMemory, TileWork
 from rowmesh.gen.tiling import Tile
 from rowmesh.rtl.codes import Unit
 from rowmesh.rtl.config import PSUM_LANES
+from rowmesh.rtl.dma.burst_planner import FIFO_BEATS
+from rowmesh.rtl.layouts import RLC_PAIRS
 from rowmesh.sim_models.trace_work import BlockTrace, TraceWork
 
 __all__ = ["traced_cycles"]
@@ -42,6 +45,8 @@ _FULL = 9.0
 _POST = 12.0
 #: From the last psum word to the response of the memory, and the end of the wait.
 _TAIL = 50.0
+#: From the last word of post-processing until the writer takes another descriptor.
+_WRITER = 10.0
 #: Cycles of the burst planner for a request.
 _REQUEST = 3.0
 #: Columns between the decoder and the multipliers.
@@ -65,20 +70,45 @@ def traced_cycles(
 
 
 class _Program:
-    """When descriptors reach their units."""
+    """When descriptors reach their units: one instruction a cycle, in order.
+
+    A port holds the descriptor after the one at work, so that the n-th one waits for the end of
+    the (n-2)-th.
+
+    Parameters
+    ----------
+    sent : sequence of (Unit, int)
+        As in `CompiledLayer`.
+    """
 
     def __init__(self, sent: Sequence[tuple[Unit, int]]) -> None:
-        self.marks: dict[Unit, list[int]] = {}
-        for unit, at in sent:
-            self.marks.setdefault(unit, []).append(at)
+        self.sent = sent
+        self.places: dict[Unit, list[int]] = {}
+        for at, (unit, _) in enumerate(sent):
+            self.places.setdefault(unit, []).append(at)
+        self.times: list[float] = []
         self.slip = 0.0
+        #: Ends of the descriptors of a unit, in their order.
+        self.ends: dict[Unit, list[float]] = {unit: [] for unit in self.places}
+        #: Of those that know it: the descriptor whose end the one at this place waits for.
+        self.waits: dict[int, float] = {}
 
-    def at(self, unit: Unit, number: int, after: float = 0.0) -> float:
-        """Time of descriptor `number`, whose port is free from `after` on."""
-        mark = self.marks[unit][number]
-        time = max(mark + self.slip, after)
-        self.slip = max(self.slip, time - mark)
-        return time
+    def at(self, unit: Unit, number: int) -> float:
+        """Time at which descriptor `number` of a unit is complete."""
+        place = self.places[unit][number]
+        while len(self.times) <= place:
+            here = len(self.times)
+            kind, mark = self.sent[here]
+            after = self.waits.get(here, 0.0)
+            if kind in (Unit.POST, Unit.OUT_WRITER, Unit.IACT_LOADER):
+                index = bisect_left(self.places[kind], here) - 2
+                ends = self.ends[kind]
+                if 0 <= index < len(ends):
+                    after = ends[index]
+            time = max(mark + self.slip, after)
+            self.slip = time - mark
+            self.times.append(time)
+        return self.times[place]
 
 
 class _Layer:
@@ -93,6 +123,10 @@ class _Layer:
         self.tiles = TileWork(mapping, LayerMemory(task.input, task.output, task.second, {}, {}))
         self.program = _Program(sent)
         shape = work.shape
+        entries = filled[: filled.shape[0] // 8 * 8].reshape(-1, 8, *filled.shape[1:]).sum(axis=1)
+        #: Cycles of the run-length decoder for a word, and words in DRAM for one.
+        self.coded = float(np.maximum(entries, 1).mean())
+        self.coded_size = float(entries.mean()) / RLC_PAIRS
         self.decode, self.mac = np.zeros(shape), np.zeros(shape)
         self.drained = [np.zeros(shape), np.zeros(shape)]  # ends of the last drains, newest first
         self.row_done = [np.zeros(shape), np.zeros(shape)]
@@ -122,7 +156,9 @@ class _Layer:
         self.hops = hops[..., None]
         k = np.arange(shape[2])[:, None]
         self.depth = k + (y * (shape[2] + 1))[..., None, None] * mapping.chained
-        self.marks = [i for i, (unit, _) in enumerate(sent) if unit is Unit.OUT_WRITER]
+        self.readers_sent = 0
+        self.part_ends: list[list[float]] = [[] for _ in range(mapping.depth)]
+        self.part_begun = [0] * mapping.depth
 
     # -- the order of the work -----------------------------------------------------------------
 
@@ -134,19 +170,25 @@ class _Layer:
         for index, rounds in enumerate(self.work.phases):
             if index:
                 self._barrier()
+            at = self.program.at(Unit.WEIGHT_LOADER, index)
+            if at > 0:  # else while the layer before still ran
+                self.weights = np.maximum(self.weights, at + _MEMORY)
             for tiles in rounds:
                 size = -(-m.passes // m.folds)
+                self._plan_readers(tiles)
                 for group, number_pass, block in self.work.blocks(tiles):
                     load = number * m.loads + (
                         group * m.folds + number_pass // size if m.folds > 1 else 0
                     )
                     if load >= self.loads:
                         self._begin_load(queue, load)
+                    self._next_parts(group * m.passes + number_pass)
                     self._load_weights(block)
                     last = number_pass == m.passes - 1
                     self._compute(block, first=number_pass == 0, last=last)
                     if last:
                         self._post(tiles)
+                self.program.ends[Unit.OUT_WRITER].append(float(self.posted[0].max()) + _WRITER)
                 number += 1
         self.read.append(self.reader)
         return float(self.posted[0].max()) + _TAIL
@@ -187,9 +229,16 @@ class _Layer:
                 d = self.tiles.loader(tile, position, part % m.folds, 0)
                 line = d["left"] + d["words"] + d["right"]
                 rows = d["planes"] * d["rows"]
+                cost = d["planes"] * (d["top"] + d["rows"] + d["bottom"]) * line
+                size = d["words"] / lanes
+                if d["compressed"]:
+                    cost += rows * d["words"] * (self.coded - 1)
+                    if size * 8 / RLC_PAIRS > FIFO_BEATS:
+                        cost += rows * _MEMORY
+                    size *= self.coded_size
                 known[key] = (
-                    d["planes"] * (d["top"] + d["rows"] + d["bottom"]) * line,
-                    rows * math.ceil(d["words"] / lanes + (0.5 if rows > 1 and lanes > 1 else 0)),
+                    cost,
+                    rows * math.ceil(size + (0.5 if rows > 1 and lanes > 1 else 0)),
                     rows,
                 )
             words, moved, asks = known[key]
@@ -200,25 +249,70 @@ class _Layer:
         slots = m.bank_slots
         free = self.read[load - slots] if load >= slots else np.zeros(shape[:3])
         before = self.loaded[-1] if self.loaded else np.zeros(shape[:3])
-        start = np.maximum(np.maximum(free, begin), before - _MEMORY)
-        now = max(1.0, float(start.max()))
+        asks = np.maximum(begin, before)
+        now = max(1.0, float(asks.max()), float(self.weights.max()))
         used = np.minimum(0.9, self.weight_beats / now)
         moving = (beats / (1 - used))[:, None, None]
         asked = (requests * _REQUEST)[..., None]
-        self.loaded.append(start + _MEMORY + np.maximum(np.maximum(own, moving), asked))
+        # What fits their buffers is there before the bank is free.
+        buffers = FIFO_BEATS * np.count_nonzero(own, axis=(1, 2))[:, None, None]
+        there = asks + _MEMORY + np.maximum(moving, asked)
+        there = np.maximum(there, free + np.maximum(moving - buffers, 0))
+        self.loaded.append(np.maximum(there, np.maximum(free, asks + _MEMORY) + own))
+        self.program.ends[Unit.IACT_LOADER].append(float(self.loaded[-1].max()))
 
     def _begin_load(self, queue: list[tuple[Tile | None, ...]], load: int) -> None:
         """The readers go on with another load; the one after it is asked for."""
         if load:
             self.read.append(self.reader)
         self.loads = load + 1
-        readers = self.program.marks[Unit.IACT_READER]
-        at = self.program.at(Unit.IACT_READER, min(load, len(readers) - 1))
         if len(self.loaded) <= load:
             self._request(queue, load)
-        ready = np.maximum(self.loaded[load], at)
-        self.reader = np.maximum(self.reader + 1, ready + _READER)
-        self._request(queue, load + 1) if self.m.bank_slots > 1 else None
+        self.reader = np.maximum(self.reader + 1, self.loaded[load] + _READER)
+        if self.m.bank_slots > 1:
+            self._request(queue, load + 1)
+
+    def _plan_readers(self, tiles: tuple[Tile | None, ...]) -> None:
+        """Where in a round the readers take another descriptor: see `LayerSchedule._readers`."""
+        m = self.m
+        size = -(-m.passes // m.folds)
+        tile = next(tile for tile in tiles if tile is not None)
+        found: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for load in range(m.loads):
+            group, fold = divmod(load, m.folds)
+            start = group * m.passes + min(m.passes, fold * size)
+            for position in range(m.depth):
+                ends = [start, start]
+                parts = self.tiles.readers(tile, position, load % m.folds, 0)
+                for index, (_, items) in enumerate(parts):
+                    key = (ends[-2], 3 * load + min(index, 2))
+                    found.setdefault(key, []).append((ends[-1], position))
+                    ends.append(ends[-1] + items)
+        self.parts: dict[int, list[tuple[int, int]]] = {}
+        for key in sorted(found):
+            for item, position in found[key]:
+                self.parts.setdefault(item, []).append((position, self.readers_sent))
+                count = self.part_ends[position]
+                count.append(math.inf)
+            self.readers_sent += 1
+
+    def _next_parts(self, item: int) -> None:
+        """Readers whose next descriptor begins with this item of the round."""
+        for position, event in self.parts.get(item, ()):
+            ends = self.part_ends[position]
+            mask = self.work.position[..., 0] == position
+            now = float(self.reader[mask].max())
+            number = self.part_begun[position]
+            if number:
+                ends[number - 1] = now
+            self.part_begun[position] += 1
+            place = self.program.places[Unit.IACT_READER][event]
+            if number >= 2 and place >= len(self.program.times):
+                self.program.waits[place] = max(
+                    self.program.waits.get(place, 0.0), ends[number - 2]
+                )
+            at = self.program.at(Unit.IACT_READER, event)
+            self.reader = np.where(mask, np.maximum(self.reader + 1, at + _READER), self.reader)
 
     def _arrive(self, block: BlockTrace, row: int, q: int) -> tuple[Times, Times]:
         """First and last word of a segment of all PEs: when they are in the SPads."""
@@ -294,7 +388,6 @@ class _Layer:
         any_row = block.active.any(axis=-1)
         self.decode = np.where(any_row, begun, self.decode)
         self.taken = np.where(any_row, begun, self.taken)
-        before = self.drained[0].max(axis=(2, 3))
         self.new_tile = first
         for row in range(rows):
             arrived: deque[tuple[Times, Times]] = deque(maxlen=m.segments)
@@ -306,7 +399,6 @@ class _Layer:
                         self._drain(block, row, q - m.segments + 1)
             self.row_done = [self.decode, self.row_done[0]]
         self.released = np.where(any_row, self.mac, self.released)
-        self.block_time = self.drained[0].max(axis=(2, 3)) - before
 
     def _window(
         self,
@@ -367,14 +459,18 @@ class _Layer:
             for tile in tiles
         ]
         words = np.asarray(sizes)[self.work.slot[:, :, 0, 0]] * math.prod(task.pool) * m.m0 / 2
-        adding = 0.0
-        if m.passes > 1 and not m.in_pe:
-            largest = max((t.rows * t.width for t in tiles if t), default=0) * m.m0 / PSUM_LANES
-            adding = np.minimum(1.0, largest / np.maximum(self.block_time, 1.0))
-            adding *= (m.passes - 1) / m.passes
         full = self.drained[0].max(axis=(2, 3))
         if m.chained:
             full = np.broadcast_to(full.max(axis=0, keepdims=True), full.shape)
-        begin = np.maximum(full + _FULL, self.posted[0] + _POST)
+        adding: Times | float = 0.0
+        if m.passes > 1 and not m.in_pe:
+            # A bank that adds cannot be read.
+            largest = max((t.rows * t.width for t in tiles if t), default=0) * m.m0 / PSUM_LANES
+            period = np.maximum(np.maximum(full - self.last_group, words), 1.0)
+            adding = np.minimum(1.0, largest * (m.passes - 1) / period)
+        self.last_group = full
+        asked = self.program.at(Unit.POST, len(self.program.ends[Unit.POST]))
+        begin = np.maximum(np.maximum(full + _FULL, asked), self.posted[0] + _POST)
         end = np.where(words > 0, begin + words * (1 + adding), self.posted[0])
         self.posted = [end, self.posted[0]]
+        self.program.ends[Unit.POST].append(float(end.max()))
