@@ -19,7 +19,7 @@ from rowmesh.gen.mapping import Mapping, Spread
 from rowmesh.gen.tile_work import LayerMemory, TileWork
 from rowmesh.gen.tiling import Tile
 from rowmesh.rtl.codes import Unit
-from rowmesh.rtl.config import PSUM_LANES
+from rowmesh.rtl.config import PSUM_LANES, WORD_BYTES
 from rowmesh.rtl.dma.burst_planner import FIFO_BEATS
 from rowmesh.rtl.layouts import RLC_PAIRS
 from rowmesh.sim_models.trace_work import BlockTrace, TraceWork
@@ -123,9 +123,10 @@ class _Layer:
         self.tiles = TileWork(mapping, LayerMemory(task.input, task.output, task.second, {}, {}))
         self.program = _Program(sent)
         shape = work.shape
-        entries = filled[: filled.shape[0] // 8 * 8].reshape(-1, 8, *filled.shape[1:]).sum(axis=1)
+        planes = filled.reshape(-1, WORD_BYTES, *filled.shape[1:])
+        entries = planes.sum(axis=1)
         #: Cycles of the run-length decoder for a word, and words in DRAM for one.
-        self.coded = float(np.maximum(entries, 1).mean())
+        self.coded = float((entries + ~planes[:, -1]).mean())
         self.coded_size = float(entries.mean()) / RLC_PAIRS
         self.decode, self.mac = np.zeros(shape), np.zeros(shape)
         self.drained = [np.zeros(shape), np.zeros(shape)]  # ends of the last drains, newest first
@@ -420,10 +421,11 @@ class _Layer:
             entries = block.pairs[..., row, window + t]
             work = block.work[..., row, window, t]
             begin = np.maximum(decode, arrived[t][0])
-            read = np.maximum(begin + entries, arrived[t][1] + 2 - entries % 2)
+            dropped = block.beyond[..., row, window] if t == m.segments - 1 else 0
+            read = np.maximum(begin + entries, arrived[t][1] + 2 - entries % 2) - dropped
             done = np.maximum(mac, begin + _LOOKUP) + work
             mac = np.where(work > 0, np.maximum(done, read + _LOOKUP), mac)
-            decode = np.where(live, np.maximum(read, mac - mean), decode)
+            decode = np.where(live, np.maximum(read, mac - mean) + dropped, decode)
             if t == 0 or window == block.work.shape[5] - 1:
                 self.freed[m.segments - 1 - t] = decode
         self.decode = decode

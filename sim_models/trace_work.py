@@ -29,6 +29,8 @@ class BlockTrace:
     pairs, words, cycles : ndarray, shape (..., rows, segments of a row)
         (count, value) pairs of a segment, words that it takes in the iact SPad, cycles for which
         its reader sends it.
+    beyond : ndarray, shape (..., rows, windows)
+        Pairs at the end of a window that are read and dropped.
     work : ndarray, shape (..., rows, windows, segments of a window)
         Weight words of the columns that the non-zero iacts of a window meet.
     load, columns : ndarray
@@ -42,6 +44,7 @@ class BlockTrace:
     pairs: Ints
     words: Ints
     cycles: Ints
+    beyond: Ints
     work: Ints
     load: Ints
     columns: Ints
@@ -206,6 +209,9 @@ class _Patch:
         cycles = np.maximum(1, -(-parts.sum(axis=-1) // IACT_PAIRS)).sum(axis=(-1, -2))
         flat = found.reshape(*found.shape[:-2], -1)
         self.flat = flat
+        self.beyond = flat[..., m.segments - 1 :, m.cols - (m.segments - 1) * m.c0 * m.pixels :].sum(
+            axis=-1
+        )
         count = pairs(flat, trace.config.max_run)
         self.pairs = np.where(there, np.maximum(count, 1), 0)
         self.words = np.where(there, np.maximum(1, -(-count // IACT_PAIRS)), 0)
@@ -235,5 +241,5 @@ class _Patch:
         inside = self.active[..., None] & (np.arange(width) < self.windows[..., None, None])
         work *= inside[..., None]
         return BlockTrace(
-            self.pairs, self.words, self.cycles, work, load, np.count_nonzero(words, axis=-1), self.active, self.windows
+            self.pairs, self.words, self.cycles, self.beyond * inside, work, load, np.count_nonzero(words, axis=-1), self.active, self.windows
         )
