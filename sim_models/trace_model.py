@@ -21,7 +21,7 @@ from rowmesh.gen.tiling import Tile
 from rowmesh.rtl.codes import Unit
 from rowmesh.rtl.config import PSUM_LANES, WORD_BYTES
 from rowmesh.rtl.dma.burst_planner import FIFO_BEATS
-from rowmesh.rtl.layouts import RLC_PAIRS
+from rowmesh.rtl.layouts import CONFIG_BITS, RLC_PAIRS, Layouts
 from rowmesh.sim_models.trace_work import BlockTrace, TraceWork
 
 __all__ = ["traced_cycles"]
@@ -29,10 +29,12 @@ __all__ = ["traced_cycles"]
 Times = NDArray[np.float64]
 
 #: From a descriptor of a loader to the first word in a bank: request, burst, memory, buffer.
-_MEMORY = 30.0
+_MEMORY = 28.0
 #: From a reader's start to its first segment; beats that wait between a reader and a PE.
-_READER = 8.0
+_READER = 6.0
 _SLACK = 3.0
+#: From the last read of a descriptor to the first of the next, besides its words.
+_SWITCH = 4.0
 #: A link between clusters.
 _HOP = 1.0
 #: From a pair in the decoder to its first weight word.
@@ -158,6 +160,7 @@ class _Layer:
         k = np.arange(shape[2])[:, None]
         self.depth = k + (y * (shape[2] + 1))[..., None, None] * mapping.chained
         self.readers_sent = 0
+        self.switch = self.copying(Unit.IACT_READER) + _SWITCH
         self.part_ends: list[list[float]] = [[] for _ in range(mapping.depth)]
         self.part_begun = [0] * mapping.depth
 
@@ -193,6 +196,10 @@ class _Layer:
                 number += 1
         self.read.append(self.reader)
         return float(self.posted[0].max()) + _TAIL
+
+    def copying(self, unit: Unit) -> int:
+        """Cycles in which a descriptor is copied, a word each, when the one before is done."""
+        return -(-Layouts(self.c).descriptor(unit).size // CONFIG_BITS)
 
     def _barrier(self) -> None:
         """Another phase begins in a cluster when all of its PEs are done."""
@@ -234,9 +241,11 @@ class _Layer:
                 size = d["words"] / lanes
                 if d["compressed"]:
                     cost += rows * d["words"] * (self.coded - 1)
-                    if size * 8 / RLC_PAIRS > FIFO_BEATS:
+                    slot = size * WORD_BYTES / RLC_PAIRS
+                    if slot > FIFO_BEATS:
                         cost += rows * _MEMORY
-                    size *= self.coded_size
+                    # Beats behind the end of a chunk are asked for and dropped.
+                    size = min(slot, size * self.coded_size + FIFO_BEATS)
                 known[key] = (
                     cost,
                     rows * math.ceil(size + (0.5 if rows > 1 and lanes > 1 else 0)),
@@ -250,7 +259,7 @@ class _Layer:
         slots = m.bank_slots
         free = self.read[load - slots] if load >= slots else np.zeros(shape[:3])
         before = self.loaded[-1] if self.loaded else np.zeros(shape[:3])
-        asks = np.maximum(begin, before)
+        asks = np.maximum(begin, before) + self.copying(Unit.IACT_LOADER)
         now = max(1.0, float(asks.max()), float(self.weights.max()))
         used = np.minimum(0.9, self.weight_beats / now)
         moving = (beats / (1 - used))[:, None, None]
@@ -269,7 +278,7 @@ class _Layer:
         self.loads = load + 1
         if len(self.loaded) <= load:
             self._request(queue, load)
-        self.reader = np.maximum(self.reader + 1, self.loaded[load] + _READER)
+        self.reader = np.maximum(self.reader, self.loaded[load] + _READER)
         if self.m.bank_slots > 1:
             self._request(queue, load + 1)
 
@@ -313,7 +322,8 @@ class _Layer:
                     self.program.waits.get(place, 0.0), ends[number - 2]
                 )
             at = self.program.at(Unit.IACT_READER, event)
-            self.reader = np.where(mask, np.maximum(self.reader + 1, at + _READER), self.reader)
+            ready = np.maximum(self.reader, at + _READER) + self.switch
+            self.reader = np.where(mask, ready, self.reader)
 
     def _arrive(self, block: BlockTrace, row: int, q: int) -> tuple[Times, Times]:
         """First and last word of a segment of all PEs: when they are in the SPads."""
@@ -472,6 +482,7 @@ class _Layer:
             adding = np.minimum(1.0, largest * (m.passes - 1) / period)
         self.last_group = full
         asked = self.program.at(Unit.POST, len(self.program.ends[Unit.POST]))
+        asked += self.copying(Unit.POST)
         begin = np.maximum(np.maximum(full + _FULL, asked), self.posted[0] + _POST)
         end = np.where(words > 0, begin + words * (1 + adding), self.posted[0])
         self.posted = [end, self.posted[0]]
