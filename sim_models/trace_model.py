@@ -18,18 +18,24 @@ from numpy.typing import NDArray
 from rowmesh.gen.mapping import Mapping, Spread
 from rowmesh.gen.tile_work import LayerMemory, TileWork
 from rowmesh.gen.tiling import Tile
+from rowmesh.rtl.axi.read_master import OUTSTANDING
+from rowmesh.rtl.axi.signatures import MAX_BEATS
 from rowmesh.rtl.codes import Unit
+
 from rowmesh.rtl.config import PSUM_LANES, WORD_BYTES
 from rowmesh.rtl.dma.burst_planner import FIFO_BEATS
 from rowmesh.rtl.layouts import CONFIG_BITS, RLC_PAIRS, Layouts
 from rowmesh.sim_models.trace_work import BlockTrace, TraceWork
 
+DEBUG = False
 __all__ = ["traced_cycles"]
 
 Times = NDArray[np.float64]
 
 #: From a descriptor of a loader to the first word in a bank: request, burst, memory, buffer.
 _MEMORY = 28.0
+#: Cycles for which a burst of one beat is open.
+_OPEN = 24.0
 #: From a reader's start to its first segment; beats that wait between a reader and a PE.
 _READER = 6.0
 _SLACK = 3.0
@@ -56,7 +62,10 @@ _AHEAD = 3.0
 
 
 def traced_cycles(
-    mapping: Mapping, filled: NDArray[np.bool_], sent: Sequence[tuple[Unit, int]]
+    mapping: Mapping,
+    filled: NDArray[np.bool_],
+    sent: Sequence[tuple[Unit, int]],
+    bytes_per_cycle: float = math.inf,
 ) -> float:
     """Cycles of a layer.
 
@@ -67,8 +76,10 @@ def traced_cycles(
         As in `TraceWork`.
     sent : sequence of (Unit, int)
         As in `CompiledLayer`.
+    bytes_per_cycle : float
+        What the memory moves, over all masters and both directions.
     """
-    return _Layer(mapping, filled, sent).run()
+    return _Layer(mapping, filled, sent, bytes_per_cycle).run()
 
 
 class _Program:
@@ -113,11 +124,23 @@ class _Program:
         return self.times[place]
 
 
+def _first_burst(beats: float) -> float:
+    """Mean length of the first of the bursts of so many beats, which end where an address does."""
+    if beats >= MAX_BEATS:
+        return (MAX_BEATS + 1) / 2
+    whole = (MAX_BEATS + 1 - beats) / MAX_BEATS
+    return whole * beats + (1 - whole) * beats / 2
+
+
 class _Layer:
     """Times of all units; arrays have the axes cluster row, cluster column, PE row, PE column."""
 
     def __init__(
-        self, mapping: Mapping, filled: NDArray[np.bool_], sent: Sequence[tuple[Unit, int]]
+        self,
+        mapping: Mapping,
+        filled: NDArray[np.bool_],
+        sent: Sequence[tuple[Unit, int]],
+        bytes_per_cycle: float,
     ) -> None:
         self.m, self.c = mapping, mapping.config
         self.work = work = TraceWork(mapping, filled)
@@ -137,7 +160,11 @@ class _Layer:
         self.last_load = np.zeros(shape)
         self.weights = np.zeros(shape[:3])  # a router has sent a block
         self.fetched = np.full(shape[0], -1e9)  # weights from memory, by cluster row
+        self.fetched_all = -1e9
         self.weight_beats = np.zeros(shape[0])
+        self.written = 0.0  # beats
+        #: Beats a cycle of all masters, reads and writes.
+        self.rate = bytes_per_cycle * 8 / self.c.axi_data_bits
         depth = self.c.iact_words
         self.stored = deque([np.zeros(shape)] * (depth + 1), maxlen=depth + 1)
         self.freed = deque([np.zeros(shape)] * (depth + 1), maxlen=depth + 1)
@@ -244,13 +271,10 @@ class _Layer:
                     slot = size * WORD_BYTES / RLC_PAIRS
                     if slot > FIFO_BEATS:
                         cost += rows * _MEMORY
-                    # Beats behind the end of a chunk are asked for and dropped.
-                    size = min(slot, size * self.coded_size + FIFO_BEATS)
-                known[key] = (
-                    cost,
-                    rows * math.ceil(size + (0.5 if rows > 1 and lanes > 1 else 0)),
-                    rows,
-                )
+                    # The first burst is asked for before it is known where the chunk ends.
+                    size = max(size * self.coded_size + 1, _first_burst(slot))
+                size = math.ceil(size + (0.5 if rows > 1 and lanes > 1 else 0))
+                known[key] = (cost, rows * max(size, _OPEN / OUTSTANDING), rows)
             words, moved, asks = known[key]
             own[y, x, k] = words
             beats[y] += moved
@@ -262,8 +286,11 @@ class _Layer:
         asks = np.maximum(begin, before) + self.copying(Unit.IACT_LOADER)
         now = max(1.0, float(asks.max()), float(self.weights.max()))
         used = np.minimum(0.9, self.weight_beats / now)
-        moving = (beats / (1 - used))[:, None, None]
+        all_used = (self.weight_beats.sum() + self.written) / now
+        share = beats.sum() / max(self.rate - all_used, 0.1 * self.rate)
+        moving = np.maximum(beats / (1 - used), share)[:, None, None]
         asked = (requests * _REQUEST)[..., None]
+        if DEBUG: print("   req", load, "own", own.max(), "beats", beats[:2], "used", used[:1], "share", share, "moving", moving.max(), "asked", asked.max(), "asks", asks.max(), "written", self.written)
         # What fits their buffers is there before the bank is free.
         buffers = FIFO_BEATS * np.count_nonzero(own, axis=(1, 2))[:, None, None]
         there = asks + _MEMORY + np.maximum(moving, asked)
@@ -364,16 +391,18 @@ class _Layer:
         m, c = self.m, self.c
         header = 0 if m.dense else -(-m.cols // max(1, c.weight_addrs_per_word))
         size = block.load + header
+        there = block.active.any(axis=-1)
         shared = m.horizontal is Spread.SPACE
         bits = c.weight_dense_word_bits if m.dense else c.weight_word_bits
         sent = size[:, :1] if shared else size
         moved = (sent if m.output_cols > 1 else sent[..., :1]) + 1
+        moved = moved * there[:, : moved.shape[1], :, : moved.shape[3]]
         beats = moved.sum(axis=(1, 2, 3)) * bits / c.axi_data_bits
         self.fetched = np.maximum(self.fetched, self.weights.max(axis=(1, 2)) - 60) + beats
+        self.fetched_all = max(self.fetched_all, self.weights.max() - 60) + beats.sum() / self.rate
         self.weight_beats += beats
         over = np.maximum(0, self.last_load + block.load - c.weight_data_depth)
         room = np.where(over > 0, self.released + over + 1, 0)
-        there = block.active.any(axis=-1)
         self.arrived = np.zeros(self.work.shape)
         for j in range(m.output_cols) if m.output_cols > 1 else [slice(None)]:
             def all_of(times: Times) -> Times:
@@ -383,7 +412,7 @@ class _Layer:
                 return times
             begin = np.maximum(self.weights, all_of(np.where(there, self.taken + 1, 0)))
             end = np.maximum(begin + all_of(size), all_of(np.where(there, room, 0)))
-            end = np.maximum(end, self.fetched[:, None, None])
+            end = np.maximum(end, np.maximum(self.fetched, self.fetched_all)[:, None, None])
             self.weights = end + 1
             self.arrived[..., j] = end if isinstance(j, int) else end[..., None]
         self.last_load = block.load
@@ -471,6 +500,8 @@ class _Layer:
             for tile in tiles
         ]
         words = np.asarray(sizes)[self.work.slot[:, :, 0, 0]] * math.prod(task.pool) * m.m0 / 2
+        outputs = words.sum() / math.prod(task.pool) * PSUM_LANES / task.word_psums
+        self.written += outputs * WORD_BYTES * 8 / self.c.axi_data_bits
         full = self.drained[0].max(axis=(2, 3))
         if m.chained:
             full = np.broadcast_to(full.max(axis=0, keepdims=True), full.shape)
