@@ -1,25 +1,37 @@
 """Cycles of a compiled network for the data of a run."""
 
+import dataclasses
+import math
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rowmesh.gen.compiled import Compiled
+from rowmesh.gen.compiled import Compiled, CompiledLayer, DeviceStep
 from rowmesh.gen.graph import Array
-from rowmesh.gen.search import cycles_for
+from rowmesh.rtl.config import WORD_BYTES
+from rowmesh.sim_models.trace_model import traced_cycles
 
-__all__ = ["cycles_with"]
+__all__ = ["cycles_with", "filled_bytes"]
+
+#: From the start of a program to its first layer, besides a word a cycle of its check: counters
+#: are cleared, the header is read, the program is read again.
+_BEGIN = 110.0
 
 
-def cycles_with(compiled: Compiled, values: Mapping[str, Array]) -> list[float]:
-    """Predicted cycles of every layer, with the zeros that its iacts really have.
+def cycles_with(
+    compiled: Compiled, values: Mapping[str, Array], bytes_per_cycle: float = math.inf
+) -> list[float]:
+    """Predicted cycles of every layer, from the zeros of its iacts and weights, PE by PE.
 
     Parameters
     ----------
     compiled : Compiled
-        Mappings were chosen for densities that were expected.
     values : dict of ndarray
-        Every tensor, images along the first axis; the mean density counts.
+        Every tensor, images along the first axis; the first image counts. Of a layer whose input
+        is missing the result is what the search expected.
+    bytes_per_cycle : float
+        What the memory moves, over all masters and both directions.
 
     Returns
     -------
@@ -27,13 +39,39 @@ def cycles_with(compiled: Compiled, values: Mapping[str, Array]) -> list[float]:
         For one image; the first layer of a program with its check.
     """
     cycles = []
-    for layer in compiled.layers:
-        item = layer.mapping.task.input
-        found = values.get(item.name)
-        predicted = layer.predicted_cycles
-        if found is not None:
-            density = float(np.mean(found.astype(np.int16) != -item.offset))
-            expected = cycles_for(layer.mapping, item.density)
-            predicted += cycles_for(layer.mapping, density) - expected
-        cycles.append(predicted)
+    for step in compiled.steps:
+        if not isinstance(step, DeviceStep):
+            continue
+        for number, layer in enumerate(step.layers):
+            filled = filled_bytes(compiled, layer, values)
+            if filled is None:
+                cycles.append(layer.predicted_cycles)
+                continue
+            check = 0.0 if number else step.words + _BEGIN
+            cycles.append(check + traced_cycles(layer.mapping, filled, layer.sent, bytes_per_cycle))
     return cycles
+
+
+def filled_bytes(
+    compiled: Compiled, layer: CompiledLayer, values: Mapping[str, Array]
+) -> NDArray[np.bool_] | None:
+    """Where the stored bytes of a layer's input are not zero, as `TraceWork` wants them.
+
+    Returns
+    -------
+    ndarray of bool, shape (channels, height, width), or None
+        None if a tensor is missing.
+    """
+    planes = []
+    for item in (layer.mapping.task.input, layer.mapping.task.second):
+        if item is None:
+            continue
+        if item.name not in values:
+            return None
+        # The tensor, and the view of it that the layer has (a fully connected one: a pixel).
+        tensor = dataclasses.replace(compiled.features[item.name], compressed=False)
+        image = values[item.name][0].reshape(tensor.height, tensor.width, tensor.channels)
+        stored = np.frombuffer(tensor.store(image), np.uint8)
+        planes.append(stored.reshape(item.planes, item.height, item.width, WORD_BYTES) != 0)
+    turns = np.stack(planes, axis=1).transpose(0, 1, 4, 2, 3)
+    return turns.reshape(-1, *turns.shape[3:])

@@ -14,6 +14,7 @@ from rowmesh.gen.compiled import Compiled
 from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.files import read_file, write_in_one_step
 from rowmesh.gen.macs import effectual_macs, nominal_macs
+from rowmesh.gen.predict import cycles_with
 from rowmesh.gen.runtime import Result
 from rowmesh.rtl.codes import Activity
 from rowmesh.rtl.config import Config
@@ -154,7 +155,8 @@ def make_record(
     """
     kinds = {placed.node.name: str(placed.node.op) for placed in compiled.placements}
     layers = []
-    for layer, measure in zip(compiled.layers, measured.images[0], strict=True):
+    predicted = cycles_with(compiled, measured.values)
+    for layer, measure, cycles in zip(compiled.layers, measured.images[0], predicted, strict=True):
         assert measure.layers == (layer.name,) and measure.counters is not None
         source = {name: values[:1] for name, values in measured.values.items()}
         layers.append(
@@ -164,7 +166,7 @@ def make_record(
                 mapping=layer.mapping.describe(),
                 limit=layer.limit,
                 cycles=measure.cycles,
-                predicted_cycles=round(layer.predicted_cycles),
+                predicted_cycles=round(cycles),
                 bytes_read=measure.bytes_read,
                 bytes_written=measure.bytes_written,
                 macs_nominal=nominal_macs(compiled.graph, layer),

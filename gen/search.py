@@ -15,8 +15,9 @@ from rowmesh.gen.tile_work import reader_parts
 from rowmesh.gen.tiling import phases
 from rowmesh.rtl.config import IACT_PAIRS, WORD_BYTES, Config
 from rowmesh.sim_models.cycle_model import BlockWords, predicted_cycles, program_words
+from rowmesh.sim_models.weight_words import column_words
 
-__all__ = ["best_mapping", "cycles_for"]
+__all__ = ["best_mapping"]
 
 
 #: Cycles for tiles of another shape.
@@ -43,7 +44,8 @@ class _Blocks:
         known = self.known.get((*key, *together))
         if known is None:
             if key not in self.words:
-                self.words[key] = self._words(*key)
+                words = column_words(self.config, self.task.weights, key[:3], dense=key[3])
+                self.words[key] = words.sum(axis=-1)
             known = self.known[*key, *together] = self._sizes(mapping, self.words[key])
         return known
 
@@ -56,33 +58,6 @@ class _Blocks:
         steps = items.reshape(-1, mapping.output_cols, mapping.depth, mapping.passes)
         busiest = steps.max(axis=(1, 2)).mean()
         return BlockWords(int(words.max()), float(words.mean()), float(busiest))
-
-    def _words(self, c0: int, s0: int, m0: int, dense: bool) -> NDArray[np.int64]:
-        """Words of shape (groups of m0, R, S parts, C parts)."""
-        weights = self.task.weights
-        outputs, taps, cols, channels = weights.shape
-        pad = [(0, -outputs % m0), (0, 0), (0, -cols % s0), (0, -channels % c0)]
-        padded = np.pad(weights != 0, pad)
-        shape = (-1, m0, taps, padded.shape[2] // s0, s0, padded.shape[3] // c0, c0)
-        split = padded.reshape(shape)
-        if dense:
-            pairs = np.full((split.shape[0], *split.shape[2:]), m0)
-        else:
-            pairs = _pairs(split, self.config.max_run)
-        words: NDArray[np.int64] = -(-pairs // self.config.macs_per_pe)
-        total: NDArray[np.int64] = words.sum(axis=(3, 5))
-        return total
-
-
-def _pairs(filled: NDArray[np.bool_], max_run: int) -> NDArray[np.int64]:
-    """(count, value) pairs of columns: axis 1 is the position, True where the value is not zero."""
-    index = np.arange(1, filled.shape[1] + 1).reshape(1, -1, *[1] * (filled.ndim - 2))
-    before = np.maximum.accumulate(np.where(filled, index, 0), axis=1)
-    before = np.concatenate([np.zeros_like(before[:, :1]), before[:, :-1]], axis=1)
-    # A run of zeros that one count cannot say takes explicit zeros.
-    pairs: NDArray[np.int64] = np.where(filled, 1 + (index - before - 1) // (max_run + 1), 0)
-    total: NDArray[np.int64] = pairs.sum(axis=1)
-    return total
 
 
 def _divisors(number: int) -> list[int]:
@@ -232,14 +207,6 @@ def _cycles(mapping: Mapping, words: BlockWords) -> tuple[float, str]:
     density, parts = mapping.task.input.density, reader_parts(mapping)
     cycles, limit = predicted_cycles(mapping, words, density, parts=parts)
     return cycles + _PHASE * (len(phases(mapping)) - 1), limit
-
-
-def cycles_for(mapping: Mapping, density: float) -> float:
-    """Predicted cycles of a mapping, with iacts of another density than it was chosen for."""
-    task = mapping.task
-    given = dataclasses.replace(task, input=dataclasses.replace(task.input, density=density))
-    there = dataclasses.replace(mapping, task=given)
-    return _cycles(there, _Blocks(there.config, given)(there))[0]
 
 
 def _shortage(config: Config, task: ConvTask, blocks: _Blocks) -> str:

@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rowmesh.gen.mapping import Item, Mapping, Spread
-from rowmesh.gen.tiling import Tile, phases
+from rowmesh.gen.tiling import Round, Tile, phases
 from rowmesh.rtl.config import IACT_PAIRS, WORD_BYTES
+from rowmesh.sim_models.weight_words import column_words, pairs
 
-__all__ = ["BlockTrace", "TraceWork", "column_words", "pairs"]
+__all__ = ["BlockTrace", "TraceWork"]
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BlockTrace:
     """One weight block of every PE with the rows of iacts that it meets.
 
@@ -52,43 +52,6 @@ class BlockTrace:
     windows: Ints
 
 
-def pairs(filled: Bools, max_run: int) -> Ints:
-    """(count, value) pairs of each vector along the last axis.
-
-    Parameters
-    ----------
-    filled : ndarray of bool
-        Where values are not zero.
-    max_run : int
-        Zeros that a count can say.
-    """
-    total: Ints = filled.sum(axis=-1, dtype=np.int64)
-    if filled.shape[-1] <= max_run + 1:
-        return total
-    index = np.arange(1, filled.shape[-1] + 1)
-    before = np.maximum.accumulate(np.where(filled, index, 0), axis=-1)
-    before = np.concatenate([np.zeros_like(before[..., :1]), before[..., :-1]], axis=-1)
-    # A run of zeros that one count cannot say takes explicit zeros.
-    total += np.where(filled, (index - before - 1) // (max_run + 1), 0).sum(axis=-1)
-    return total
-
-
-def column_words(mapping: Mapping) -> Ints:
-    """Words of every weight column: (groups of M0, R, parts of S, parts of C, columns)."""
-    config, weights = mapping.config, mapping.task.weights
-    outputs, taps, width, channels = weights.shape
-    c0, s0, m0 = mapping.c0, mapping.s0, mapping.m0
-    total = mapping.task.blocks * mapping.block_outputs
-    pad = [(0, total - outputs), (0, 0), (0, -width % s0), (0, -channels % c0)]
-    filled = np.pad(weights != 0, pad)
-    shape = (total // m0, m0, taps, filled.shape[2] // s0, s0, filled.shape[3] // c0, c0)
-    split = filled.reshape(shape).transpose(0, 2, 3, 5, 4, 6, 1)
-    split = split.reshape(*split.shape[:4], s0 * c0, m0)
-    if mapping.dense:
-        return np.full(split.shape[:-1], -(-m0 // config.macs_per_pe))
-    return -(-pairs(split, config.max_run) // config.macs_per_pe)
-
-
 class TraceWork:
     """The work of all PEs, block by block.
 
@@ -98,148 +61,154 @@ class TraceWork:
     filled : ndarray of bool, shape (channels, height, width)
         Where the stored bytes of the input are not zero; with a second tensor, plane by plane in
         turn.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Cluster rows, cluster columns, PE rows, PE columns at work.
+    slot, outputs, position, column : ndarray of int
+        By PE: its slot of tiles, output slot, position in the psum chain, PE column.
     """
 
     def __init__(self, mapping: Mapping, filled: Bools) -> None:
         self.mapping, self.config, self.task = mapping, mapping.config, mapping.task
-        c = self.config
-        self.shape = (c.cluster_rows, c.cluster_cols, mapping.pe_rows, self._cols)
-        self.words = column_words(mapping)
-        height, width = filled.shape[1:]
-        below = self.task.used_size[0] + mapping.rows * (mapping.spatial_cols + 1)
-        right = self.task.used_size[1] + mapping.width + mapping.task.stride[1]
-        taps, cols = self.task.weights.shape[1:3]
-        need = (
-            below * self.task.stride[0] + taps * self.task.dilation[0],
-            right * self.task.stride[1] + cols * self.task.dilation[1] + mapping.c0,
-        )
-        self.pad = self.task.pad
-        border = [
-            (0, 2 * mapping.c0 + WORD_BYTES),
-            (self.pad[0], max(0, need[0] - height)),
-            (self.pad[1], max(0, need[1] - width)),
-        ]
-        self.filled = np.pad(filled, border, constant_values=bool(self.task.pad_value))
-        self.filled[filled.shape[0] :] = False
-        y, x, k, j = np.indices(self.shape)
-        vertical, horizontal = mapping.vertical, mapping.horizontal
+        c, task = self.config, self.task
+        columns = max(mapping.spatial_cols, mapping.output_cols)
+        self.shape = (c.cluster_rows, c.cluster_cols, mapping.pe_rows, columns)
+        sizes = (mapping.c0, mapping.s0, mapping.m0)
+        self.words = column_words(c, task.weights, sizes, dense=mapping.dense)
+        missing = task.blocks * mapping.block_outputs // mapping.m0 - len(self.words)
+        self.words = np.pad(self.words, [(0, missing), *[(0, 0)] * 4])
+        self.filled = self._padded(filled)
+        y, x, k, self.column = np.indices(self.shape)
         part = {spread: np.zeros_like(y) for spread in Spread}
-        part[vertical] = y
-        part[horizontal] = part[horizontal] * c.cluster_cols + x
+        part[mapping.vertical] = y
+        part[mapping.horizontal] = part[mapping.horizontal] * c.cluster_cols + x
         self.slot = part[Spread.GROUPS] * mapping.space_slots + part[Spread.SPACE]
         self.outputs = part[Spread.OUTPUTS]
         self.position = part[Spread.CHAIN] * mapping.pe_rows + k
-        self.column = j
 
-    @property
-    def _cols(self) -> int:
-        return max(self.mapping.spatial_cols, self.mapping.output_cols)
+    def _padded(self, filled: Bools) -> Bools:
+        """The input with its border, and as much more as any tile may reach for."""
+        m, task = self.mapping, self.task
+        _, taps, cols, _ = task.weights.shape
+        rows = task.used_size[0] + m.rows * (m.spatial_cols + 1)
+        width = task.used_size[1] + m.width + m.segments
+        below = rows * task.stride[0] + taps * task.dilation[0] - filled.shape[1]
+        right = width * task.stride[1] + cols * task.dilation[1] - filled.shape[2]
+        border = [(task.pad[0], max(0, below)), (task.pad[1], max(0, right))]
+        padded = np.pad(filled, [(0, 0), *border], constant_values=bool(task.pad_value))
+        return np.pad(padded, [(0, m.c0 + WORD_BYTES), (0, 0), (0, 0)])
 
     @cached_property
-    def phases(self) -> list[list[tuple[Tile | None, ...]]]:
+    def phases(self) -> list[list[Round]]:
         """Rounds of tiles, phase by phase."""
         return [list(phase.rounds) for phase in phases(self.mapping)]
 
-    def blocks(self, tiles: tuple[Tile | None, ...]) -> Iterator[tuple[int, int, BlockTrace]]:
+    def blocks(self, tiles: Round) -> Iterator[tuple[int, int, BlockTrace]]:
         """Group, pass and work of the blocks of one round, in the order of the PEs."""
         m = self.mapping
-        by_pass = [_Patch(self, tiles, p) for p in range(m.passes)]
+        patches = [_Patch(self, tiles, number) for number in range(m.passes)]
         for group in range(m.groups):
-            for p, patch in enumerate(by_pass):
-                yield group, p, patch.block(group)
+            for number, patch in enumerate(patches):
+                yield group, number, patch.block(group)
 
 
 class _Patch:
-    """The iacts that meet one part of the window in a round of tiles."""
+    """The iacts that meet one pass of every PE in a round of tiles."""
 
-    def __init__(self, trace: TraceWork, tiles: tuple[Tile | None, ...], number: int) -> None:
-        self.trace = trace
-        m, task = trace.mapping, trace.task
+    def __init__(self, trace: TraceWork, tiles: Round, number: int) -> None:
+        self.trace, self.m = trace, trace.mapping
+        m = self.m
+
+        def each(name: str) -> Ints:
+            """A field of its tile, for every PE."""
+            values = [getattr(tile, name) if tile else 0 for tile in tiles]
+            found: Ints = np.asarray(values, np.int64)[trace.slot]
+            return found
+
         some = [tile for tile in tiles if tile is not None]
-        rows = max(tile.rows for tile in some)
-        width = max(tile.width for tile in some)
-        at = trace.slot
-
-        def each(values: list[int]) -> Ints:
-            return np.asarray(values)[at]
-
-        has = each([tile is not None for tile in tiles]).astype(bool)
-        shape = each([tile.rows if tile else 0 for tile in tiles])
-        wide = each([tile.width if tile else 0 for tile in tiles])
-        if m.output_cols == 1:
-            has &= trace.column < each([tile.cols if tile else 0 for tile in tiles])
-        self.tile_block = each([tile.block if tile else 0 for tile in tiles])
-        row = each([tile.row if tile else 0 for tile in tiles])
-        if m.output_cols == 1:
-            row = row + trace.column * each([tile.step if tile else 0 for tile in tiles])
-        left = each([tile.left if tile else 0 for tile in tiles])
+        rows, width = _largest(some)
+        present = each("cols") > (trace.column if m.output_cols == 1 else 0)
+        self.active = present[..., None] & (np.arange(rows) < each("rows")[..., None])
+        self.windows = np.where(present, each("width"), 0)
+        self.tile_block = each("block")
         items = [m.row_items(position)[number] for position in range(m.depth)]
         self.real = np.asarray([item is not None for item in items])[trace.position]
         used = [item or Item(0, 0, 0) for item in items]
-        self.r = np.asarray([item.r for item in used])[trace.position]
-        self.s = np.asarray([item.s for item in used])[trace.position]
-        self.c = np.asarray([item.c for item in used])[trace.position]
+        self.r, self.s, self.c = (
+            np.asarray([getattr(item, axis) for item in used])[trace.position] for axis in "rsc"
+        )
+        first_row = each("row")
+        if m.output_cols == 1:
+            first_row = first_row + trace.column * each("step")
+        self.segments = self._segments(first_row, each("left"), rows, width)
+        self._count(width)
 
+    def _segments(self, row: Ints, left: Ints, rows: int, width: int) -> Bools:
+        """Where iacts are not zero: shape (..., rows, segments, pixels, C0)."""
+        m, task = self.m, self.trace.task
         planes = task.block_planes * (2 if task.second is not None else 1)
-        channel = self.tile_block * planes * WORD_BYTES + self.c
-        y = (row[..., None] + np.arange(rows)) * task.stride[0] + self.r[..., None] * task.dilation[
-            0
+        channels = self.c[..., None] + np.arange(m.c0)
+        c = self.tile_block[..., None] * planes * WORD_BYTES + channels
+        y = (row[..., None] + np.arange(rows)) * task.stride[0]
+        y = y + self.r[..., None] * task.dilation[0]
+        pixels = np.arange(width + m.segments - 1)[:, None] * task.stride[1] + np.arange(m.pixels)
+        x = (left * task.stride[1] + self.s * task.dilation[1])[..., None, None] + pixels
+        found: Bools = self.trace.filled[
+            c[..., None, None, None, :], y[..., :, None, None, None], x[..., None, :, :, None]
         ]
-        self.count = width + m.segments - 1
-        pixel = np.arange(self.count)[:, None] * task.stride[1] + np.arange(m.pixels)
-        x = (left * task.stride[1] + self.s * task.dilation[1])[..., None, None] + pixel
-        c = channel[..., None] + np.arange(m.c0)
-        found = trace.filled[
-            c[..., None, None, None, :],
-            y[..., :, None, None, None],
-            x[..., None, :, :, None],
-        ]  # (..., rows, segments, pixels, c0)
-        # Channels of another block are no part of this one's planes.
-        inside = (self.c[..., None] + np.arange(m.c0)) < planes * WORD_BYTES
-        found &= inside[..., None, None, None, :]
-        if not trace.config.sparse:
-            found[...] = True
-        self.active = has[..., None] & (np.arange(rows) < shape[..., None])
-        self.windows = np.where(has, wide, 0)
-        there = self.active[..., None] & (
-            np.arange(self.count) < (wide + m.segments - 1)[..., None, None]
-        )
+        if not self.trace.config.sparse:
+            return np.ones_like(found)
+        # What lies behind the planes of a block is no part of it.
+        inside: Bools = channels < planes * WORD_BYTES
+        return found & inside[..., None, None, None, :]
+
+    def _count(self, width: int) -> None:
+        """Sizes of the segments; they do not depend on the weights."""
+        m = self.m
         size = min(m.c0, WORD_BYTES)
-        parts = found.reshape(*found.shape[:-1], -1, size)
-        cycles = np.maximum(1, -(-parts.sum(axis=-1) // IACT_PAIRS)).sum(axis=(-1, -2))
-        flat = found.reshape(*found.shape[:-2], -1)
-        self.flat = flat
-        self.beyond = flat[..., m.segments - 1 :, m.cols - (m.segments - 1) * m.c0 * m.pixels :].sum(
-            axis=-1
-        )
-        count = pairs(flat, trace.config.max_run)
-        self.pairs = np.where(there, np.maximum(count, 1), 0)
+        by_word = self.segments.reshape(*self.segments.shape[:-1], -1, size).sum(axis=-1)
+        cycles = np.maximum(1, -(-by_word // IACT_PAIRS)).sum(axis=(-1, -2))
+        self.flat = self.segments.reshape(*self.segments.shape[:-2], -1)
+        count = pairs(self.flat, self.trace.config.max_run)
+        number = np.arange(width + m.segments - 1)
+        there = self.active[..., None] & (number < (self.windows + m.segments - 1)[..., None, None])
+        self.pairs = np.where(there, np.maximum(1, count), 0)
         self.words = np.where(there, np.maximum(1, -(-count // IACT_PAIRS)), 0)
         self.cycles = np.where(there, np.maximum(cycles, self.words), 0)
+        used = m.cols - (m.segments - 1) * m.c0 * m.pixels  # columns of a window's last segment
+        self.inside = self.active[..., None] & (np.arange(width) < self.windows[..., None, None])
+        self.beyond = self.flat[..., m.segments - 1 :, used:].sum(axis=-1) * self.inside
 
     def block(self, group: int) -> BlockTrace:
         """With the weights of one group of psums."""
-        trace = self.trace
-        m = trace.mapping
+        m, trace = self.m, self.trace
         first = self.tile_block * m.block_outputs + trace.outputs * m.slot_outputs
         first = first // m.m0 + group * m.output_cols
         if m.output_cols > 1:
             first = first + trace.column
         words = trace.words[first, self.r, self.s // m.s0, self.c // m.c0]
         words = np.where(self.real[..., None], words, 0)
-        load = words.sum(axis=-1)
-        rows = self.flat.shape[-3]
-        width = self.count - m.segments + 1
-        size = m.c0 * m.pixels
-        work = np.empty((*trace.shape, rows, width, m.segments), np.int64)
+        width, size = self.inside.shape[-1], m.c0 * m.pixels
+        work = np.empty((*self.inside.shape, m.segments), np.int64)
         for t in range(m.segments):
-            part = words[..., t * size : (t + 1) * size]
-            window = self.flat[..., t : t + width, : part.shape[-1]]
-            work[..., t] = np.einsum(
-                "...rwp,...p->...rw", window, part.astype(np.float32), optimize=True
-            )
-        inside = self.active[..., None] & (np.arange(width) < self.windows[..., None, None])
-        work *= inside[..., None]
+            part = words[..., t * size : (t + 1) * size].astype(np.float32)
+            windows = self.flat[..., t : t + width, : part.shape[-1]]
+            work[..., t] = np.einsum("...rwp,...p->...rw", windows, part)
         return BlockTrace(
-            self.pairs, self.words, self.cycles, self.beyond * inside, work, load, np.count_nonzero(words, axis=-1), self.active, self.windows
+            pairs=self.pairs,
+            words=self.words,
+            cycles=self.cycles,
+            beyond=self.beyond,
+            work=work * self.inside[..., None],
+            load=words.sum(axis=-1),
+            columns=np.count_nonzero(words, axis=-1),
+            active=self.active,
+            windows=self.windows,
         )
+
+
+def _largest(tiles: list[Tile]) -> tuple[int, int]:
+    """Rows and columns of a box that holds any of the tiles."""
+    return max(tile.rows for tile in tiles), max(tile.width for tile in tiles)

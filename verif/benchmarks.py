@@ -23,6 +23,7 @@ from rich.console import Console
 from rowmesh.gen.compiler import compile_graph
 from rowmesh.gen.files import write_in_one_step
 from rowmesh.gen.macs import effectual_macs, node_macs
+from rowmesh.gen.predict import cycles_with
 from rowmesh.gen.runtime import Runtime
 from rowmesh.gen.sparsity import Masks, alexnet_masks, mobilenet_masks
 from rowmesh.gen.workloads import Layer, alexnet, mobilenet, workload
@@ -168,12 +169,15 @@ def run_case(case: Case, build_seconds: float) -> Outcome:
     outputs = [layer.outputs[0] for layer in compiled.layers]
     cycles = result.cycles(0)
     rows: list[dict[str, Any]] = []
-    for layer, node, measure in zip(compiled.layers, graph.nodes, result.images[0], strict=True):
+    predicted = cycles_with(compiled, {**inputs, **wanted}, case.bytes_per_cycle)
+    for layer, node, measure, model in zip(
+        compiled.layers, graph.nodes, result.images[0], predicted, strict=True
+    ):
         rows.append(
             {
                 "name": layer.name,
                 "cycles": measure.cycles,
-                "model_cycles": round(layer.predicted_cycles),
+                "model_cycles": round(model),
                 "macs_nominal": node_macs(graph, node),
                 "macs_effectual": int(effectual_macs(graph, layer, wanted)[0]),
                 "bytes_read": measure.bytes_read,
@@ -194,7 +198,7 @@ def run_case(case: Case, build_seconds: float) -> Outcome:
         macs_effectual=effectual,
         pe_utilization=round(effectual / (cycles * config.macs), 4),
         published_cycles=_PUBLISHED[case.network, case.sparsity] if whole else None,
-        model_cycles=round(sum(layer.predicted_cycles for layer in compiled.layers)),
+        model_cycles=round(sum(predicted)),
         mismatches=sum(int((wanted[n] != result.values[n]).sum()) for n in outputs),
         sim_hz=round(simulated / seconds, 1),
         pe_sim_hz=round(simulated / seconds * config.pes),

@@ -136,7 +136,7 @@ def run_on_rtl(
     count = len(result.images)
     measures = [measure for image in result.images for measure in image]
     cycles = sum(measure.cycles for measure in measures)
-    predicted = cycles_with(compiled, wanted)
+    predicted = cycles_with(compiled, {**inputs, **wanted})
     multiplications = sum(
         int(effectual_macs(graph, layer, wanted).sum()) for layer in compiled.layers
     )

@@ -1,0 +1,194 @@
+"""What a layer moves to and from DRAM, and when it is there."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rowmesh.gen.mapping import Spread
+from rowmesh.gen.tile_work import LayerMemory, TileWork
+from rowmesh.gen.tiling import Round
+from rowmesh.rtl.axi.read_master import OUTSTANDING
+from rowmesh.rtl.codes import Unit
+from rowmesh.rtl.config import WORD_BYTES
+from rowmesh.rtl.dma.burst_planner import FIFO_BEATS
+from rowmesh.rtl.layouts import RLC_PAIRS
+from rowmesh.sim_models.trace_program import ProgramTimes
+from rowmesh.sim_models.trace_work import BlockTrace, TraceWork
+
+__all__ = ["MEMORY", "LayerTraffic"]
+
+Times = NDArray[np.float64]
+
+#: From a request to its first word: planner, master, memory (20 cycles), buffer.
+MEMORY = 28.0
+#: Cycles for which a burst of one beat is open.
+_OPEN = 24.0
+#: Cycles of the burst planner for a request and its burst.
+_REQUEST = 3.0
+#: Cycles before a weight loader needs them in which its words may come.
+_WEIGHTS_AHEAD = 60.0
+#: Of the bandwidth, what is left for iacts in any case.
+_LEAST = 0.1
+
+
+class LayerTraffic:
+    """Loads of iacts and weights of one layer; arrays begin with cluster row, cluster column.
+
+    Weights go before iacts: an iact bank is filled a tile ahead, weights come when they are used.
+
+    Parameters
+    ----------
+    work : TraceWork
+    filled : ndarray of bool
+        As in `TraceWork`.
+    program : ProgramTimes
+    shared : sequence of int
+        Axes of clusters whose iacts come from the first of them.
+    bytes_per_cycle : float
+        What the memory moves, over all masters and both directions.
+
+    Attributes
+    ----------
+    loaded : list of ndarray, shape (cluster rows, cluster columns, PE rows)
+        By load: when it is in the banks.
+    """
+
+    def __init__(
+        self,
+        work: TraceWork,
+        filled: NDArray[np.bool_],
+        program: ProgramTimes,
+        shared: Sequence[int],
+        bytes_per_cycle: float,
+    ) -> None:
+        self.m, self.c, self.work, self.program = work.mapping, work.config, work, program
+        task = self.m.task
+        self.tiles = TileWork(self.m, LayerMemory(task.input, task.output, task.second, {}, {}))
+        self.shared = shared
+        self.rounds = [tiles for rounds in work.phases for tiles in rounds]
+        self.loaded: list[Times] = []
+        planes = filled.reshape(-1, WORD_BYTES, *filled.shape[1:])
+        entries = planes.sum(axis=1)
+        # Cycles of the run-length decoder for a word, and words in DRAM for one.
+        self._decoding = float((entries + ~planes[:, -1]).mean())
+        self._coded_size = float(entries.mean()) / RLC_PAIRS
+        self._beat_bytes = self.c.axi_data_bits // 8
+        #: Beats a cycle of all masters.
+        self._rate = bytes_per_cycle / self._beat_bytes
+        masters = self.c.axi_masters
+        self._weight_beats = np.zeros(masters)
+        self._weights_at = np.full(masters, -math.inf)  # the last ones, by master
+        self._all_weights_at = -math.inf  # as far as all masters together bring them
+        self._written_beats = 0.0
+
+    def _by_master(self, values: Times) -> Times:
+        """Sums over the clusters of each master; the first axis is the cluster row."""
+        total: Times = values.reshape(self.c.axi_masters, -1).sum(axis=1)
+        return total
+
+    def _of_master(self, values: Times) -> Times:
+        """For every cluster row, that of its master, with axes for columns and PE rows."""
+        return np.repeat(values, self.c.rows_per_axi_master)[:, None, None]
+
+    def request(self, load: int, free: Times, now: float) -> None:
+        """Find out when a load is in the banks.
+
+        Parameters
+        ----------
+        load : int
+            Its number in the layer; the next one that was not requested.
+        free : ndarray
+            When the banks have room for it.
+        now : float
+            Cycles in which the weights so far were moved.
+        """
+        words, beats, requests = self._sizes(load)
+        begin = self.program.at(Unit.IACT_LOADER, load)
+        before = self.loaded[-1] if self.loaded else np.zeros_like(words)
+        asks = np.maximum(begin, before) + self.program.copying(Unit.IACT_LOADER)
+        passed = max(1.0, float(asks.max()), now)
+        used = np.minimum(1 - _LEAST, self._weight_beats / passed)
+        rate = self._rate - (self._weight_beats.sum() + self._written_beats) / passed
+        total = self._by_master(beats)
+        moving = total / (1 - used)
+        moving = self._of_master(np.maximum(moving, total.sum() / max(rate, _LEAST * self._rate)))
+        planning = (requests.sum(axis=2) * _REQUEST)[..., None]
+        # What fits their buffers is there before the bank is free.
+        buffers = self._of_master(self._by_master(np.where(words > 0, float(FIFO_BEATS), 0.0)))
+        there = asks + MEMORY + np.maximum(moving, planning)
+        there = np.maximum(there, free + np.maximum(moving - buffers, 0))
+        self.loaded.append(np.maximum(there, np.maximum(free, asks + MEMORY) + words))
+        self.program.ends[Unit.IACT_LOADER].append(float(self.loaded[-1].max()))
+
+    def _sizes(self, load: int) -> tuple[Times, Times, Times]:
+        """Of every bank: cycles of writing it, beats, requests."""
+        number, part = divmod(load, self.m.loads)
+        out = np.zeros((3, *self.work.shape[:3]))
+        known: dict[tuple[int, int], tuple[float, float, float]] = {}
+        for place in np.ndindex(self.work.shape[:3]):
+            tile = self.rounds[number][self.work.slot[*place, 0]]
+            if tile is None or any(place[axis] for axis in self.shared):
+                continue
+            position = int(self.work.position[*place, 0])
+            key = (id(tile), position)
+            if key not in known:
+                desc = self.tiles.loader(tile, position, part % self.m.folds, 0)
+                known[key] = self._size(desc)
+            out[:, *place] = known[key]
+        return out[0], out[1], out[2]
+
+    def _size(self, desc: dict[str, int]) -> tuple[float, float, float]:
+        """Cycles, beats and requests of a loader's descriptor."""
+        rows = desc["planes"] * desc["rows"]
+        line = desc["left"] + desc["words"] + desc["right"]
+        cycles: float = desc["planes"] * (desc["top"] + desc["rows"] + desc["bottom"]) * line
+        lanes = self._beat_bytes / WORD_BYTES
+        beats = desc["words"] / lanes
+        if desc["compressed"]:
+            cycles += rows * desc["words"] * (self._decoding - 1)
+            slot = beats * WORD_BYTES / RLC_PAIRS
+            if slot > FIFO_BEATS:  # the next row is asked for when this one has ended
+                cycles += rows * MEMORY
+            # What is asked for before it is known where a chunk ends is dropped.
+            beats = min(slot, beats * self._coded_size + FIFO_BEATS)
+        # A row begins anywhere in a beat.
+        beats = math.ceil(beats + (0.5 if rows > 1 and lanes > 1 else 0))
+        return cycles, rows * max(beats, _OPEN / OUTSTANDING), rows
+
+    def weights(self, block: BlockTrace, size: Times, begin: Times) -> Times:
+        """When memory has brought the weights of a block, by PE row of each cluster.
+
+        Parameters
+        ----------
+        block : BlockTrace
+        size : ndarray of int, by PE
+            Weight words, addresses included.
+        begin : ndarray
+            When the routers have sent the block before.
+        """
+        m, c = self.m, self.c
+        bits = c.weight_dense_word_bits if m.dense else c.weight_word_bits
+        moved = (size + 1) * block.active.any(axis=-1)
+        if m.horizontal is Spread.SPACE:
+            moved = moved[:, :1]
+        if m.output_cols == 1:
+            moved = moved[..., :1]
+        beats = self._by_master(moved * bits / c.axi_data_bits)
+        self._weight_beats += beats
+        latest = begin.reshape(c.axi_masters, -1).max(axis=1)
+        self._weights_at = np.maximum(self._weights_at, latest - _WEIGHTS_AHEAD) + beats
+        self._all_weights_at = max(self._all_weights_at, begin.max() - _WEIGHTS_AHEAD)
+        self._all_weights_at += beats.sum() / self._rate
+        return self._of_master(np.maximum(self._weights_at, self._all_weights_at))
+
+    def write(self, words: float) -> None:
+        """Output words of all clusters go to memory."""
+        self._written_beats += words * WORD_BYTES / self._beat_bytes
+
+    def parts(self, tiles: Round, load: int, position: int) -> list[int]:
+        """Items of the reader's descriptors for a load of a round, at a position of the chain."""
+        tile = next(tile for tile in tiles if tile is not None)
+        parts = self.tiles.readers(tile, position, load % self.m.folds, 0)
+        return [items for _, items in parts]

@@ -1,0 +1,66 @@
+"""When the descriptors of a layer reach their units."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+from rowmesh.rtl.codes import Unit
+from rowmesh.rtl.config import Config
+from rowmesh.rtl.layouts import CONFIG_BITS, Layouts
+
+__all__ = ["ProgramTimes"]
+
+#: Units whose descriptors all wait for the end of the one before the last of the same unit. Of the
+#: readers every PE row has its own; circuits and PEs have one for a phase.
+_IN_ORDER = (Unit.POST, Unit.OUT_WRITER, Unit.IACT_LOADER)
+
+
+class ProgramTimes:
+    """Descriptors in program order: an instruction a cycle, and nothing passes one that waits.
+
+    A unit has the descriptor at work and the next one, so that the n-th waits for the end of
+    number n - 2. Times are asked for in the order of the work, which is why the ends that matter
+    are known by then.
+
+    Parameters
+    ----------
+    config : Config
+    sent : sequence of (Unit, int)
+        As in `CompiledLayer`.
+
+    Attributes
+    ----------
+    ends : dict
+        By unit: ends of its descriptors, in their order. Those who know them add them.
+    waits : dict
+        By place in `sent`: what else the descriptor waits for.
+    """
+
+    def __init__(self, config: Config, sent: Sequence[tuple[Unit, int]]) -> None:
+        self.sent = sent
+        self.places: dict[Unit, list[int]] = {}
+        for place, (unit, _) in enumerate(sent):
+            self.places.setdefault(unit, []).append(place)
+        self.ends: dict[Unit, list[float]] = {unit: [] for unit in self.places}
+        self.waits: dict[int, float] = {}
+        self._layouts = Layouts(config)
+        self._times: list[float] = []
+        self._late = 0.0
+
+    def at(self, unit: Unit, number: int) -> float:
+        """Time at which descriptor `number` of a unit is complete."""
+        place = self.places[unit][number]
+        while len(self._times) <= place:
+            here = len(self._times)
+            kind, instruction = self.sent[here]
+            after = self.waits.get(here, 0.0)
+            if kind in _IN_ORDER:
+                index = bisect_left(self.places[kind], here) - 2
+                if 0 <= index < len(self.ends[kind]):
+                    after = max(after, self.ends[kind][index])
+            self._times.append(max(instruction + self._late, after))
+            self._late = self._times[-1] - instruction
+        return self._times[place]
+
+    def copying(self, unit: Unit) -> int:
+        """Cycles in which a descriptor is copied, a word each, once the unit has let go."""
+        return -(-self._layouts.descriptor(unit).size // CONFIG_BITS)
