@@ -81,7 +81,7 @@ class LayerTraffic:
         self._weight_beats = np.zeros(masters)
         self._weights_at = np.full(masters, -math.inf)  # the last ones, by master
         self._all_weights_at = -math.inf  # as far as all masters together bring them
-        self._written_beats = 0.0
+        self._written_beats = self._others = 0.0
 
     def _by_master(self, values: Times) -> Times:
         """Sums over the clusters of each master; the first axis is the cluster row."""
@@ -109,11 +109,15 @@ class LayerTraffic:
         before = self.loaded[-1] if self.loaded else np.zeros_like(words)
         asks = np.maximum(begin, before) + self.program.copying(Unit.IACT_LOADER)
         passed = max(1.0, float(asks.max()), now)
+        others = self._weight_beats.sum() + self._written_beats
+        lately, self._others = others - self._others, others
         used = np.minimum(1 - _LEAST, self._weight_beats / passed)
-        rate = self._rate - (self._weight_beats.sum() + self._written_beats) / passed
         total = self._by_master(beats)
-        moving = total / (1 - used)
-        moving = self._of_master(np.maximum(moving, total.sum() / max(rate, _LEAST * self._rate)))
+        if self.m.bank_slots > 1:  # beside the work on the tile before
+            share = (total.sum() + lately) / self._rate
+        else:
+            share = total.sum() / max(self._rate - others / passed, _LEAST * self._rate)
+        moving = self._of_master(np.maximum(total / (1 - used), share))
         planning = (requests.sum(axis=2) * _REQUEST)[..., None]
         # What fits their buffers is there before the bank is free.
         buffers = self._of_master(self._by_master(np.where(words > 0, float(FIFO_BEATS), 0.0)))
