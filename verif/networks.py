@@ -33,6 +33,7 @@ from rowmesh.gen.predict import cycles_with
 from rowmesh.gen.runtime import Runtime
 from rowmesh.rtl.config import Config, load_config
 from rowmesh.sim_models import golden
+from rowmesh.verif.benchmarks import CLOSE, LONG
 from rowmesh.verif.fast.machine import FastMachine, build_library
 from rowmesh.verif.network_reference import compare_network, network_inputs
 
@@ -279,6 +280,9 @@ def main(
     write_in_one_step(out / "summary.json", lambda part: part.write_text(text, encoding="utf-8"))
     # Wide enough that no line is folded.
     Console(width=max(console.width, 130), highlight=False).print(_table(runs_done))
+    long = [row for run in runs_done for row in run.layer_cycles if row["cycles"] > LONG]
+    off = [row for row in long if abs(row["model_cycles"] / row["cycles"] - 1) > CLOSE]
+    console.print(f"cycle model: {len(off)} of {len(long)} long layers are off by over {CLOSE:.0%}")
     console.print(f"{out / 'summary.json'}: {len(problems)} problems")
     sys.exit(int(bool(problems)))
 
