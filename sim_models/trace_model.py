@@ -30,14 +30,14 @@ Times = NDArray[np.float64]
 
 #: From a pair in the decoder to its first weight word.
 _LOOKUP = 2.0
-#: Columns between the decoder and the multipliers.
-_AHEAD = 3.0
 #: From the last weight word of a group to its first psums on the way out.
 _DRAIN = 3.0
 #: From the last psums on the way out of the PEs to those words of post-processing.
 _FULL = 9.0
 #: Between two tiles of post-processing.
 _POST = 12.0
+#: Part of the cycles in which a bank can add at most.
+_BUSY = 0.97
 #: From the last word of post-processing until the writer takes another descriptor.
 _WRITER = 10.0
 #: Between two descriptors of a PE.
@@ -91,9 +91,9 @@ class _Layer:
         # Weights: the block was taken, the one before released; words of the one before.
         self.taken, self.released, self.last_load = (np.zeros(shape) for _ in range(3))
         self.weights = np.zeros(shape[:3])  # a router has sent the last block
-        # Of every cluster: ends of the last two tiles of post-processing, psums of the last one.
+        # Of every cluster: ends of the last two tiles of post-processing, first psums of a tile.
         self.posted = [np.zeros(shape[:2]), np.zeros(shape[:2])]
-        self.last_tile = np.zeros(shape[:2])
+        self.tile_begin = np.zeros(shape[:2])
         y, k = np.indices(shape)[[0, 2]]
         # From the end of a PE's drain to that of the top one: a beat passes a PE a cycle.
         self.below = k + y * (shape[2] + 1) * mapping.chained
@@ -165,8 +165,6 @@ class _Layer:
         begun = np.maximum(self.decode, arrived) + 1
         self.decode = np.where(live, begun, self.decode)
         self.taken = np.where(live, begun, self.taken)
-        # Weight words between the decoder and the multipliers.
-        between = _AHEAD * block.load / np.maximum(1, block.columns) - 1
         for row in range(rows):
             segments: deque[tuple[Times, Times]] = deque(maxlen=m.segments)
             for last in range(windows + m.segments - 1):
@@ -174,7 +172,7 @@ class _Layer:
                 window = last - m.segments + 1
                 if window < 0:
                     continue
-                self._window(block, row, window, segments, between)
+                self._window(block, row, window, segments)
                 if not m.in_pe:
                     self._drain(block, row, window, number == 0)
             self.readers.end_row(self.decode)
@@ -188,7 +186,6 @@ class _Layer:
         row: int,
         window: int,
         arrived: Sequence[tuple[Times, Times]],
-        between: Times,
     ) -> None:
         """Read the segments of a window and multiply."""
         m = self.m
@@ -200,13 +197,14 @@ class _Layer:
         decode = self.decode
         for t, (first, last) in enumerate(arrived):
             entries = block.pairs[..., row, window + t]
-            work = block.work[..., row, window, t]
-            dropped = block.beyond[..., row, window] if t == m.segments - 1 else 0
+            delay = block.delays[..., row, window, t]
             begin = np.maximum(decode, first)
-            read = np.maximum(begin + entries, last + 2 - entries % 2) - dropped
-            done = np.maximum(mac, begin + _LOOKUP) + work
-            mac = np.where(work > 0, np.maximum(done, read + _LOOKUP), mac)
-            decode = np.where(live, np.maximum(read, mac - between) + dropped, decode)
+            late = last + 2 - entries % 2  # the last word comes only now
+            read = np.maximum(np.maximum(begin + delay[0, 0], mac + delay[0, 1]), late)
+            done = np.maximum(begin + delay[1, 0], mac + delay[1, 1])
+            working = block.work[..., row, window, t] > 0
+            mac = np.where(working, np.maximum(done, late + _LOOKUP), mac)
+            decode = np.where(live, read, decode)
             if t == 0 or window == windows - 1:
                 self.readers.free(m.segments - 1 - t, decode)
         self.decode = decode
@@ -224,6 +222,8 @@ class _Layer:
         begin = ready.max(axis=(0, 2) if m.chained else 2, keepdims=True)
         if new_tile:
             begin = np.maximum(begin, self.posted[not m.single_bank_slot][..., None, None])
+            if row == 0 and window == 0:
+                self.tile_begin = begin.min(axis=(2, 3))
         end = begin + beats - 1 - self.below
         self.drained = [
             np.where(live, end, self.drained[0]),
@@ -246,14 +246,26 @@ class _Layer:
         if m.chained:
             full = np.broadcast_to(full.max(axis=0, keepdims=True), full.shape)
         if m.passes > 1 and not m.in_pe:
-            # A bank that adds cannot be read.
-            largest = max(t.rows * t.width for t in tiles if t) * m.m0 / PSUM_LANES
-            period = np.maximum(np.maximum(full - self.last_tile, words), 1)
-            words = words * (1 + np.minimum(1, largest * (m.passes - 1) / period))
-        self.last_tile = full
+            words = self._shared_reads(tiles, words, full)
         asked = self.program.at(Unit.POST, len(self.program.ends[Unit.POST]))
         asked += self.program.copying(Unit.POST)
         begin = np.maximum(np.maximum(full + _FULL, asked), self.posted[0] + _POST)
         end = np.where(words > 0, begin + words, self.posted[0])
         self.posted = [end, self.posted[0]]
         self.program.ends[Unit.POST].append(float(end.max()))
+
+    def _shared_reads(self, tiles: Round, words: Times, full: Times) -> Times:
+        """Cycles of reading words from banks that receive the next tile: one that adds is not read.
+
+        The first pass of a tile is stored, all others are added.
+        """
+        m = self.m
+        beats = max(t.rows * t.width for t in tiles if t) * m.m0 / PSUM_LANES
+        period = np.maximum(full - self.tile_begin, beats * m.passes)
+        early = np.minimum(words, period / m.passes)
+        late = words - early
+        adding = np.minimum(_BUSY, beats * m.passes / period)
+        # When the next tile is complete, nothing more is added until this one is gone.
+        most = words + beats * (m.passes - 1)
+        total: Times = np.minimum(early + late / (1 - adding), most)
+        return total

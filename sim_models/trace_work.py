@@ -12,7 +12,10 @@ from rowmesh.gen.tiling import Round, Tile, phases
 from rowmesh.rtl.config import IACT_PAIRS, WORD_BYTES
 from rowmesh.sim_models.weight_words import column_words, pairs
 
-__all__ = ["BlockTrace", "TraceWork"]
+__all__ = ["NEVER", "BlockTrace", "TraceWork", "column_delays"]
+
+#: Earlier than anything.
+NEVER = -1e6
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -29,12 +32,12 @@ class BlockTrace:
     pairs, words, cycles : ndarray, shape (..., rows, segments of a row)
         (count, value) pairs of a segment, words that it takes in the iact SPad, cycles for which
         its reader sends it.
-    beyond : ndarray, shape (..., rows, windows)
-        Pairs at the end of a window that are read and dropped.
     work : ndarray, shape (..., rows, windows, segments of a window)
         Weight words of the columns that the non-zero iacts of a window meet.
-    load, columns : ndarray
-        Weight words of the block, and its columns with any.
+    delays : ndarray, shape (2, 2, ..., rows, windows, segments of a window)
+        See `column_delays`.
+    load : ndarray
+        Weight words of the block.
     active : ndarray of bool, shape (..., rows)
         PEs that have this row of windows.
     windows : ndarray of int
@@ -44,10 +47,9 @@ class BlockTrace:
     pairs: Ints
     words: Ints
     cycles: Ints
-    beyond: Ints
     work: Ints
+    delays: NDArray[np.float32]
     load: Ints
-    columns: Ints
     active: Bools
     windows: Ints
 
@@ -177,9 +179,7 @@ class _Patch:
         self.pairs = np.where(there, np.maximum(1, count), 0)
         self.words = np.where(there, np.maximum(1, -(-count // IACT_PAIRS)), 0)
         self.cycles = np.where(there, np.maximum(cycles, self.words), 0)
-        used = m.cols - (m.segments - 1) * m.c0 * m.pixels  # columns of a window's last segment
         self.inside = self.active[..., None] & (np.arange(width) < self.windows[..., None, None])
-        self.beyond = self.flat[..., m.segments - 1 :, used:].sum(axis=-1) * self.inside
 
     def block(self, group: int) -> BlockTrace:
         """With the weights of one group of psums."""
@@ -192,21 +192,68 @@ class _Patch:
         words = np.where(self.real[..., None], words, 0)
         width, size = self.inside.shape[-1], m.c0 * m.pixels
         work = np.empty((*self.inside.shape, m.segments), np.int64)
+        delays = np.empty((2, 2, *work.shape), np.float32)
         for t in range(m.segments):
-            part = words[..., t * size : (t + 1) * size].astype(np.float32)
-            windows = self.flat[..., t : t + width, : part.shape[-1]]
-            work[..., t] = np.einsum("...rwp,...p->...rw", windows, part)
+            part = words[..., t * size : (t + 1) * size]
+            windows = self.flat[..., t : t + width, :]
+            used = windows[..., : part.shape[-1]]
+            work[..., t] = np.einsum("...rwp,...p->...rw", used, part.astype(np.float32))
+            # Pairs that meet no column: explicit zeros, a segment of zeros, columns beyond.
+            rest = self.pairs[..., t : t + width] - used.sum(axis=-1)
+            last = t == m.segments - 1
+            delays[..., t] = column_delays(used, part[..., None, None, :], rest, last=last)
         return BlockTrace(
             pairs=self.pairs,
             words=self.words,
             cycles=self.cycles,
-            beyond=self.beyond,
             work=work * self.inside[..., None],
+            delays=delays,
             load=words.sum(axis=-1),
-            columns=np.count_nonzero(words, axis=-1),
             active=self.active,
             windows=self.windows,
         )
+
+
+def column_delays(found: Bools, words: Ints, rest: Ints, *, last: bool) -> NDArray[np.float32]:
+    """Cycles between the decoder and the multipliers for the pairs of a segment.
+
+    A pair is read a cycle; its column waits in one of two places (`WeightFetch`) until the words of
+    the columns before have been read; a column without words is dropped on the way there.
+
+    Parameters
+    ----------
+    found : ndarray of bool, shape (..., columns)
+        Where the iact is not zero.
+    words : ndarray of int, broadcast to it
+        Words of the columns.
+    rest : ndarray of int, shape (...)
+        Pairs behind them that meet no column.
+    last : bool
+        Whether a window ends with the segment.
+
+    Returns
+    -------
+    ndarray, shape (2, 2, ...)
+        To (0: the last pair is read, 1: the last word is read), from (0: the last pair before is
+        read, 1: the last word before is): the later of the two counts; `NEVER` where nothing
+        follows.
+    """
+    shape = (2, *found.shape[:-1])
+    read = np.full(shape, NEVER, np.float32)
+    first, second = read.copy(), read.copy()  # ends of the words of the last two columns
+    read[0], first[1], second[1] = 0, 0, -1
+    for column in range(found.shape[-1]):
+        here = found[..., column]
+        size = words[..., column]
+        hit = here & (size > 0)
+        done = np.maximum(first, read + 2) + size
+        read = np.where(here, np.maximum(read + 1, second), read)
+        second = np.where(hit, first, second)
+        first = np.where(hit, done, first)
+    read = read + rest
+    if last:  # the end of the window travels alone, as a column does
+        read = np.where(rest > 0, np.maximum(read, second), read)
+    return np.stack([read, first])
 
 
 def _largest(tiles: list[Tile]) -> tuple[int, int]:
