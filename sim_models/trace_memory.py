@@ -153,7 +153,7 @@ class LayerTraffic:
         if desc["compressed"]:
             cycles += rows * desc["words"] * (self._decoding - 1)
             slot = beats * WORD_BYTES / RLC_PAIRS
-            if slot > FIFO_BEATS:  # the next row is asked for when this one has ended
+            if 2 * slot > FIFO_BEATS:  # the next row is asked for when this one has ended
                 cycles += rows * MEMORY
             # What is asked for before it is known where a chunk ends is dropped.
             beats = min(slot, beats * self._coded_size + FIFO_BEATS)

@@ -245,7 +245,7 @@ class _Layer:
         full = self.drained[0].max(axis=(2, 3))
         if m.chained:
             full = np.broadcast_to(full.max(axis=0, keepdims=True), full.shape)
-        if m.passes > 1 and not m.in_pe:
+        if m.passes > 1 and not m.in_pe and not m.single_bank_slot:
             words = self._shared_reads(tiles, words, full)
         asked = self.program.at(Unit.POST, len(self.program.ends[Unit.POST]))
         asked += self.program.copying(Unit.POST)

@@ -148,7 +148,7 @@ class ReaderTimes:
         # A word may come when all words before those that fit are gone, and one row ahead.
         room = np.where(words + before > self._depth, freed, 0).max(axis=0)
         soon = np.where(1 + before > self._depth, freed, 0).max(axis=0)
-        room, soon = (np.maximum(times, self._rows[1] + 1) for times in (room, soon))
+        room, soon = (np.maximum(times, self._rows[1] + 2) for times in (room, soon))
         wanted = np.where(words > 0, room, 0)
         first, last = np.empty_like(room), np.empty_like(room)
         spatial = self.m.output_cols == 1
