@@ -1,6 +1,7 @@
 """What a layer moves to and from DRAM, and when it is there."""
 
 import math
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from rowmesh.gen.mapping import Spread
 from rowmesh.gen.tile_work import LayerMemory, TileWork
 from rowmesh.gen.tiling import Round
 from rowmesh.rtl.axi.read_master import OUTSTANDING
+from rowmesh.rtl.axi.signatures import MAX_BEATS
 from rowmesh.rtl.codes import Unit
 from rowmesh.rtl.config import WORD_BYTES
 from rowmesh.rtl.dma.burst_planner import FIFO_BEATS
@@ -27,8 +29,8 @@ MEMORY = 28.0
 _OPEN = 24.0
 #: Cycles of the burst planner for a request and its burst.
 _REQUEST = 3.0
-#: Cycles before a weight loader needs them in which its words may come.
-_WEIGHTS_AHEAD = 60.0
+#: Beats that a weight loader has ahead on the average: its buffer is filled burst by burst.
+_WEIGHTS_AHEAD = FIFO_BEATS - MAX_BEATS / 2
 #: Of the bandwidth, what is left for iacts in any case.
 _LEAST = 0.1
 
@@ -79,8 +81,11 @@ class LayerTraffic:
         self._rate = bytes_per_cycle / self._beat_bytes
         masters = self.c.axi_masters
         self._weight_beats = np.zeros(masters)
-        self._weights_at = np.full(masters, -math.inf)  # the last ones, by master
-        self._all_weights_at = -math.inf  # as far as all masters together bring them
+        asked = program.at(Unit.WEIGHT_LOADER, 0) + MEMORY
+        self._weights_at = np.full(masters, asked)  # the last ones, by master
+        # What the masters had brought before a block, and when it was sent.
+        self._used: deque[tuple[Times, Times]] = deque()
+        self._all_weights_at = asked  # as far as all masters together bring them
         self._written_beats = self._others = 0.0
 
     def _by_master(self, values: Times) -> Times:
@@ -181,10 +186,17 @@ class LayerTraffic:
             moved = moved[..., :1]
         beats = self._by_master(moved * bits / c.axi_data_bits)
         self._weight_beats += beats
-        latest = begin.reshape(c.axi_masters, -1).max(axis=1)
-        self._weights_at = np.maximum(self._weights_at, latest - _WEIGHTS_AHEAD) + beats
-        self._all_weights_at = max(self._all_weights_at, begin.max() - _WEIGHTS_AHEAD)
-        self._all_weights_at += beats.sum() / self._rate
+        used = begin.reshape(c.axi_masters, -1).max(axis=1)
+        self._used.append((self._weight_beats.copy(), used))
+        ahead = self._by_master(np.where(moved > 0, _WEIGHTS_AHEAD, 0.0))
+        # A word is asked for when one of those before it has left the buffer.
+        while len(self._used) > 1 and (self._used[0][0] < self._weight_beats - ahead).all():
+            self._used.popleft()
+        free = np.full(c.axi_masters, -math.inf)
+        for total, time in self._used:
+            free = np.where(total < self._weight_beats - ahead, time + MEMORY, free)
+        self._weights_at = np.maximum(self._weights_at, free) + beats
+        self._all_weights_at = max(self._all_weights_at, free.max()) + beats.sum() / self._rate
         return self._of_master(np.maximum(self._weights_at, self._all_weights_at))
 
     def write(self, words: float) -> None:
