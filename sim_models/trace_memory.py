@@ -31,6 +31,9 @@ _OPEN = 24.0
 _REQUEST = 3.0
 #: Beats that a weight loader has ahead on the average: its buffer is filled burst by burst.
 _WEIGHTS_AHEAD = FIFO_BEATS - MAX_BEATS / 2
+#: Part of the bandwidth that is reached where nothing else limits a layer: no master always has
+#: a burst open. Measured on fully connected layers.
+_REACHED = 0.975
 #: Of the bandwidth, what is left for iacts in any case.
 _LEAST = 0.1
 
@@ -184,7 +187,7 @@ class LayerTraffic:
             moved = moved[:, :1]
         if m.output_cols == 1:
             moved = moved[..., :1]
-        beats = self._by_master(moved * bits / c.axi_data_bits)
+        beats = self._by_master(moved * bits / c.axi_data_bits) / _REACHED
         self._weight_beats += beats
         used = begin.reshape(c.axi_masters, -1).max(axis=1)
         self._used.append((self._weight_beats.copy(), used))

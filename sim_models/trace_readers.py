@@ -23,6 +23,8 @@ _START = 6.0
 _SWITCH = 4.0
 #: Beats that wait between a reader and a PE, and on every link between clusters.
 _WAITING, _LINK = 3.0, 2.0
+#: Cycles in which the iact SPad goes on to another row.
+_ROW = 2.0
 #: Cycles of a router.
 _HOP = 1.0
 
@@ -67,6 +69,7 @@ class ReaderTimes:
         self._words = deque(none, maxlen=self._depth + 1)
         self._freed = deque(none, maxlen=self._depth + 1)
         self._rows = [np.zeros(shape), np.zeros(shape)]
+        self._arrived = np.zeros(shape)
 
     # -- descriptors ---------------------------------------------------------------------------
 
@@ -148,7 +151,10 @@ class ReaderTimes:
         # A word may come when all words before those that fit are gone, and one row ahead.
         room = np.where(words + before > self._depth, freed, 0).max(axis=0)
         soon = np.where(1 + before > self._depth, freed, 0).max(axis=0)
-        room, soon = (np.maximum(times, self._rows[1] + 2) for times in (room, soon))
+        opens = self._rows[1] + _ROW
+        if number == 0:
+            opens = np.maximum(opens, self._arrived + _ROW)
+        room, soon = np.maximum(room, opens), np.maximum(soon, opens)
         wanted = np.where(words > 0, room, 0)
         first, last = np.empty_like(room), np.empty_like(room)
         spatial = self.m.output_cols == 1
@@ -164,6 +170,7 @@ class ReaderTimes:
             last[..., columns] = np.maximum(end, room[..., columns])
         self._words.appendleft(words.astype(float))
         self._freed.appendleft(np.zeros_like(room))
+        self._arrived = last
         return np.minimum(first, last), last
 
     def free(self, age: int, times: Times) -> None:
