@@ -13,7 +13,9 @@ from rowmesh.rtl.layouts import ADDRESS_BITS
 
 __all__ = [
     "MAX_BEATS",
+    "RESP_DECERR",
     "RESP_OKAY",
+    "RESP_SLVERR",
     "axi4_read_signature",
     "axi4_signature",
     "axi4_write_signature",
@@ -26,7 +28,7 @@ __all__ = [
 
 #: Beats of the longest burst that the DMA channels ask for.
 MAX_BEATS = 16
-RESP_OKAY = 0
+RESP_OKAY, RESP_SLVERR, RESP_DECERR = 0b00, 0b10, 0b11
 BURST_INCR = 1
 #: Normal memory, not cacheable, bufferable.
 CACHE_BUFFERABLE = 0b0011

@@ -1,0 +1,175 @@
+"""The accelerator on a board: serial link, registers, memory."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import fifo, wiring
+from amaranth.lib.wiring import In, Out, connect
+
+from rowmesh.rtl.axi.signatures import axi4_signature, flat_members
+from rowmesh.rtl.config import Config
+from rowmesh.rtl.control.registers import ADDR_BITS
+from rowmesh.rtl.shell.axi_merge import AxiMerge
+from rowmesh.rtl.shell.baud import DEFAULT_BAUD, divisor_for
+from rowmesh.rtl.shell.block_ram import PAGE_BYTES, BlockRam
+from rowmesh.rtl.shell.bridge import Bridge
+from rowmesh.rtl.shell.bus import MEMORY_LIMIT
+from rowmesh.rtl.shell.host_bus import HostBus
+from rowmesh.rtl.shell.lite_master import LiteMaster
+from rowmesh.rtl.shell.memory_port import MemoryPort
+from rowmesh.rtl.shell.shell_registers import ShellRegisters
+from rowmesh.rtl.shell.uart_rx import UartRx
+from rowmesh.rtl.shell.uart_tx import UartTx
+from rowmesh.rtl.top import Top
+
+__all__ = ["MEMORIES", "MOST_BLOCK_BYTES", "TIMEOUT_SECONDS", "Shell"]
+
+#: Kinds of memory: block RAM in the shell, or a port for a DRAM controller.
+MEMORIES = ("block", "axi")
+#: More block RAM than any ECP5 has.
+MOST_BLOCK_BYTES = 1 << 20
+#: Silence of the host after which a command that is not complete is dropped, as in LiteX.
+TIMEOUT_SECONDS = 0.1
+#: Bytes that wait for the bridge while the bus is busy.
+_RX_DEPTH = 16
+
+
+class Shell(wiring.Component):
+    """Everything that a board needs but the clock.
+
+    Parameters
+    ----------
+    config : Config
+        The accelerator.
+    clock_hz : int
+        Frequency of the clock.
+    baud : int
+        Bits a second on the serial line.
+    memory_bytes : int
+        Size of memory, a multiple of 4096: of the block RAM, or of what is behind the AXI port.
+    memory : str
+        ``block`` or ``axi``.
+
+    Attributes
+    ----------
+    rx : In(1), tx : Out(1)
+        The serial line: 8 data bits, no parity, one stop bit.
+    leds : Out(4)
+        From bit 0: heartbeat (about 1 Hz), a byte came within the last tenth of a second, the
+        accelerator's interrupt, an error of the link or the bus since it was last asked for.
+    m_axi_* : AXI4 master
+        With ``memory="axi"``: all masters of the accelerator and the host, merged, one ID, in
+        order. Address 0 is the first byte of memory; accesses beyond it must get an error response.
+
+    Raises
+    ------
+    ValueError
+        Names the field, its value and the limit.
+
+    Notes
+    -----
+    Addresses of the host: `rowmesh.rtl.shell.bus`, `shell_registers`. The serial line is read
+    through a synchronizer; `tx` and the port's addresses and data come from registers.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock_hz: int,
+        baud: int = DEFAULT_BAUD,
+        memory_bytes: int,
+        memory: str = "block",
+    ) -> None:
+        self.config, self.memory = config, memory
+        self.clock_hz, self.baud, self.memory_bytes = clock_hz, baud, memory_bytes
+        self.divisor = divisor_for(clock_hz, baud)
+        if memory not in MEMORIES:
+            raise ValueError(f"memory = {memory!r}: must be one of {', '.join(MEMORIES)}")
+        most = MOST_BLOCK_BYTES if memory == "block" else MEMORY_LIMIT
+        if isinstance(memory_bytes, bool) or not isinstance(memory_bytes, int):
+            raise ValueError(f"memory_bytes = {memory_bytes!r}: must be an integer")
+        if not PAGE_BYTES <= memory_bytes <= most:
+            raise ValueError(
+                f"memory_bytes = {memory_bytes}: must be within {PAGE_BYTES}..{most} "
+                f"(memory = {memory})"
+            )
+        if memory_bytes % PAGE_BYTES:
+            raise ValueError(f"memory_bytes = {memory_bytes}: must be a multiple of {PAGE_BYTES}")
+        members: dict[str, Any] = {"rx": In(1), "tx": Out(1), "leds": Out(4)}
+        if memory == "axi":
+            members |= flat_members("m_axi", axi4_signature(config.axi_data_bits))
+        super().__init__(members)
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        c = self.config
+        m.submodules.top = top = Top(c)
+        m.submodules.registers_port = registers = LiteMaster(ADDR_BITS)
+        m.submodules.memory_port = memory = MemoryPort(c.axi_data_bits)
+        m.submodules.merge = merge = AxiMerge(c.axi_data_bits, c.axi_masters + 1)
+        own = self._build_link(m, registers, memory)
+        self._join(m, registers.bus, top, "s_axil")
+        ports: Any = merge.i
+        for i in range(c.axi_masters):
+            self._join(m, ports[i], top, f"m{i}_axi")
+        connect(m, memory.axi, ports[-1])
+        self._build_memory(m, merge.o)
+        m.d.comb += own.irq.eq(top.irq)
+        return m
+
+    def _build_link(self, m: Module, registers: Any, memory: Any) -> Any:
+        """From the line to the bus; returns the shell's registers."""
+        m.submodules.uart_rx = rx = UartRx(self.divisor)
+        m.submodules.uart_tx = tx = UartTx(self.divisor)
+        m.submodules.received = received = fifo.SyncFIFO(width=8, depth=_RX_DEPTH)
+        m.submodules.bridge = bridge = Bridge(max(1, round(TIMEOUT_SECONDS * self.clock_hz)))
+        m.submodules.host_bus = bus = HostBus()
+        own: Any = ShellRegisters(
+            memory_bytes=self.memory_bytes, clock_hz=round(self.clock_hz), baud=round(self.baud)
+        )
+        m.submodules.own = own
+        connect(m, bridge.request, bus.request)
+        connect(m, bus.response, bridge.response)
+        for name, target in (("memory", memory), ("registers", registers), ("own", own)):
+            connect(m, getattr(bus, f"{name}_request"), target.request)
+            connect(m, target.response, getattr(bus, f"{name}_response"))
+        connect(m, rx.o, received.w_stream)
+        connect(m, received.r_stream, bridge.i)
+        connect(m, bridge.o, tx.i)
+        m.d.comb += [
+            rx.rx.eq(self.rx),
+            self.tx.eq(tx.tx),
+            own.sum.eq(bridge.sum),
+            own.errors.framing.eq(rx.framing_error),
+            own.errors.overrun.eq(rx.overrun),
+            own.errors.abandoned.eq(bridge.abandoned),
+            own.errors.bus.eq(bridge.failed),
+            self.leds[2].eq(own.irq),
+            self.leds[3].eq(own.any_error),
+        ]
+        self._build_signs_of_life(m, rx.o.valid)
+        return own
+
+    def _build_signs_of_life(self, m: Module, byte: Any) -> None:
+        beat = Signal(max(2, round(self.clock_hz).bit_length()))
+        activity = Signal(range(max(2, round(self.clock_hz / 10))))
+        m.d.sync += beat.eq(beat + 1)
+        with m.If(byte):
+            m.d.sync += activity.eq(~0)
+        with m.Elif(activity != 0):
+            m.d.sync += activity.eq(activity - 1)
+        m.d.comb += self.leds[:2].eq(Cat(beat[-1], activity != 0))
+
+    def _build_memory(self, m: Module, port: Any) -> None:
+        if self.memory == "axi":
+            self._join(m, port, self, "m_axi")
+            return
+        m.submodules.memory = ram = BlockRam(self.config.axi_data_bits, self.memory_bytes)
+        connect(m, port, ram.axi)
+
+    def _join(self, m: Module, port: Any, component: Any, prefix: str) -> None:
+        """Connect a port to a component's signals of the same names."""
+        for name, member in port.signature.members.items():
+            flat, inner = getattr(component, f"{prefix}_{name}"), getattr(port, name)
+            m.d.comb += flat.eq(inner) if member.flow is Out else inner.eq(flat)
