@@ -7,6 +7,7 @@ __all__ = [
     "READ_FAILED",
     "REGISTERS_BASE",
     "SHELL_BASE",
+    "TIMEOUT_SECONDS",
     "WORD_ADDRESS_BITS",
     "request_layout",
     "response_layout",
@@ -22,6 +23,9 @@ REGISTERS_BASE = 0xF000_0000
 SHELL_BASE = 0xF000_1000
 #: What a read without an answer gives.
 READ_FAILED = 0xFFFF_FFFF
+
+#: Silence of the host after which a command that is not complete is dropped, as in LiteX.
+TIMEOUT_SECONDS = 0.1
 
 
 def request_layout() -> data.StructLayout:

