@@ -31,7 +31,7 @@ def channel_layout(data_bits: int, channel: str) -> data.StructLayout:
 
 
 class AxiMerge(wiring.Component):
-    """Round robin among masters of one ID each, for reads and writes apart, in order.
+    """Round robin among masters, for reads and writes apart, in order.
 
     Data of writes go in the order of their addresses, one burst behind the other, so a master that
     has put an address on the bus must bring its data without waiting for another master; and the
@@ -77,7 +77,11 @@ class AxiMerge(wiring.Component):
         responses = []
         for index, port in enumerate(self._ports()):
             mine = b_order.r_rdy & (b_order.r_data == index)
-            m.d.comb += [port.bvalid.eq(o.bvalid & mine), port.bresp.eq(o.bresp)]
+            m.d.comb += [
+                port.bvalid.eq(o.bvalid & mine),
+                port.bresp.eq(o.bresp),
+                port.bid.eq(o.bid),
+            ]
             responses.append(port.bready & mine)
         m.d.comb += [o.bready.eq(merge(responses)), b_order.r_en.eq(o.bvalid & o.bready)]
         return m

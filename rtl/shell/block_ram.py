@@ -39,7 +39,7 @@ class BlockRam(wiring.Component):
     Attributes
     ----------
     axi : In(`axi4_signature`)
-        The port. IDs come back as 0.
+        The port. IDs come back; everything is in order.
 
     Raises
     ------
@@ -72,7 +72,7 @@ class BlockRam(wiring.Component):
         write: Any = memory.write_port(granularity=8)
 
         # Write: one burst at a time, its response beside the next one.
-        w_busy, w_response = Signal(), Signal(2)
+        w_busy, w_response, w_id = Signal(), Signal(2), Signal()
         w_word = Signal(bits_for(depth - 1))
         writes = Signal()
         m.d.comb += [
@@ -86,15 +86,20 @@ class BlockRam(wiring.Component):
         with m.If(axi.bready):
             m.d.sync += axi.bvalid.eq(0)
         with m.If(axi.awready & axi.awvalid):
-            m.d.sync += w_busy.eq(1)
+            m.d.sync += [w_busy.eq(1), w_id.eq(axi.awid)]
             self._begin(m, "w", w_word, w_response)
         with m.If(axi.wvalid & axi.wready):
             m.d.sync += w_word.eq(w_word + 1)
             with m.If(axi.wlast):
-                m.d.sync += [w_busy.eq(0), axi.bvalid.eq(1), axi.bresp.eq(w_response)]
+                m.d.sync += [
+                    w_busy.eq(0),
+                    axi.bvalid.eq(1),
+                    axi.bresp.eq(w_response),
+                    axi.bid.eq(w_id),
+                ]
 
         # Read: address, memory.
-        r_busy, r_response = Signal(), Signal(2)
+        r_busy, r_response, r_id = Signal(), Signal(2), Signal()
         r_word = Signal.like(w_word)
         left = Signal(8)
         moves, collides, reads = Signal(), Signal(), Signal()
@@ -104,11 +109,11 @@ class BlockRam(wiring.Component):
             moves.eq(~axi.rvalid | axi.rready),
             reads.eq(r_busy & moves & ~collides),
             read.addr.eq(r_word),
-            read.en.eq(reads),
+            read.en.eq(reads & (r_response == RESP_OKAY)),
             axi.rdata.eq(read.data),
         ]
         with m.If(axi.arready & axi.arvalid):
-            m.d.sync += [r_busy.eq(1), left.eq(axi.arlen)]
+            m.d.sync += [r_busy.eq(1), left.eq(axi.arlen), r_id.eq(axi.arid)]
             self._begin(m, "r", r_word, r_response)
         with m.If(moves):
             m.d.sync += axi.rvalid.eq(0)
@@ -119,6 +124,7 @@ class BlockRam(wiring.Component):
                 axi.rvalid.eq(1),
                 axi.rlast.eq(left == 0),
                 axi.rresp.eq(r_response),
+                axi.rid.eq(r_id),
             ]
             with m.If(left == 0):
                 m.d.sync += r_busy.eq(0)

@@ -2,24 +2,17 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal
-from amaranth.lib import fifo, wiring
+from amaranth.hdl import Module
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
 
 from rowmesh.rtl.axi.signatures import axi4_signature, flat_members
 from rowmesh.rtl.config import Config
-from rowmesh.rtl.control.registers import ADDR_BITS
 from rowmesh.rtl.shell.axi_merge import AxiMerge
 from rowmesh.rtl.shell.baud import DEFAULT_BAUD, divisor_for
 from rowmesh.rtl.shell.block_ram import PAGE_BYTES, BlockRam
-from rowmesh.rtl.shell.bridge import Bridge
-from rowmesh.rtl.shell.bus import MEMORY_LIMIT, TIMEOUT_SECONDS
-from rowmesh.rtl.shell.host_bus import HostBus
-from rowmesh.rtl.shell.lite_master import LiteMaster
-from rowmesh.rtl.shell.memory_port import MemoryPort
-from rowmesh.rtl.shell.shell_registers import ShellRegisters
-from rowmesh.rtl.shell.uart_rx import UartRx
-from rowmesh.rtl.shell.uart_tx import UartTx
+from rowmesh.rtl.shell.bus import MEMORY_LIMIT
+from rowmesh.rtl.shell.host_link import HostLink
 from rowmesh.rtl.top import Top
 
 __all__ = ["MEMORIES", "MOST_BLOCK_BYTES", "Shell"]
@@ -28,8 +21,6 @@ __all__ = ["MEMORIES", "MOST_BLOCK_BYTES", "Shell"]
 MEMORIES = ("block", "axi")
 #: More block RAM than any ECP5 has.
 MOST_BLOCK_BYTES = 1 << 20
-#: Bytes that wait for the bridge while the bus is busy.
-_RX_DEPTH = 16
 
 
 class Shell(wiring.Component):
@@ -81,12 +72,13 @@ class Shell(wiring.Component):
     ) -> None:
         self.config, self.memory = config, memory
         self.clock_hz, self.baud, self.memory_bytes = clock_hz, baud, memory_bytes
+        for name, value in (("clock_hz", clock_hz), ("baud", baud), ("memory_bytes", memory_bytes)):
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise ValueError(f"{name} = {value!r}: must be an integer")
         self.divisor = divisor_for(clock_hz, baud)
         if memory not in MEMORIES:
             raise ValueError(f"memory = {memory!r}: must be one of {', '.join(MEMORIES)}")
         most = MOST_BLOCK_BYTES if memory == "block" else MEMORY_LIMIT
-        if isinstance(memory_bytes, bool) or not isinstance(memory_bytes, int):
-            raise ValueError(f"memory_bytes = {memory_bytes!r}: must be an integer")
         if not PAGE_BYTES <= memory_bytes <= most:
             raise ValueError(
                 f"memory_bytes = {memory_bytes}: must be within {PAGE_BYTES}..{most} "
@@ -103,61 +95,27 @@ class Shell(wiring.Component):
         m = Module()
         c = self.config
         m.submodules.top = top = Top(c)
-        m.submodules.registers_port = registers = LiteMaster(ADDR_BITS)
-        m.submodules.memory_port = memory = MemoryPort(c.axi_data_bits)
+        link: Any = HostLink(
+            c.axi_data_bits,
+            clock_hz=self.clock_hz,
+            baud=self.baud,
+            memory_bytes=self.memory_bytes,
+        )
+        m.submodules.link = link
         m.submodules.merge = merge = AxiMerge(c.axi_data_bits, c.axi_masters + 1)
-        own = self._build_link(m, registers, memory)
-        self._join(m, registers.bus, top, "s_axil")
         ports: Any = merge.i
+        self._join(m, link.registers, top, "s_axil")
         for i in range(c.axi_masters):
             self._join(m, ports[i], top, f"m{i}_axi")
-        connect(m, memory.axi, ports[-1])
+        connect(m, link.memory, ports[-1])
         self._build_memory(m, merge.o)
-        m.d.comb += own.irq.eq(top.irq)
-        return m
-
-    def _build_link(self, m: Module, registers: Any, memory: Any) -> Any:
-        """From the line to the bus; returns the shell's registers."""
-        m.submodules.uart_rx = rx = UartRx(self.divisor)
-        m.submodules.uart_tx = tx = UartTx(self.divisor)
-        m.submodules.received = received = fifo.SyncFIFO(width=8, depth=_RX_DEPTH)
-        m.submodules.bridge = bridge = Bridge(max(1, round(TIMEOUT_SECONDS * self.clock_hz)))
-        m.submodules.host_bus = bus = HostBus()
-        own: Any = ShellRegisters(
-            memory_bytes=self.memory_bytes, clock_hz=round(self.clock_hz), baud=round(self.baud)
-        )
-        m.submodules.own = own
-        connect(m, bridge.request, bus.request)
-        connect(m, bus.response, bridge.response)
-        for name, target in (("memory", memory), ("registers", registers), ("own", own)):
-            connect(m, getattr(bus, f"{name}_request"), target.request)
-            connect(m, target.response, getattr(bus, f"{name}_response"))
-        connect(m, rx.o, received.w_stream)
-        connect(m, received.r_stream, bridge.i)
-        connect(m, bridge.o, tx.i)
         m.d.comb += [
-            rx.rx.eq(self.rx),
-            self.tx.eq(tx.tx),
-            own.sum.eq(bridge.sum),
-            own.errors.framing.eq(rx.framing_error),
-            own.errors.overrun.eq(rx.overrun),
-            own.errors.abandoned.eq(bridge.abandoned),
-            own.errors.bus.eq(bridge.failed),
-            self.leds[2].eq(own.irq),
-            self.leds[3].eq(own.any_error),
+            link.rx.eq(self.rx),
+            self.tx.eq(link.tx),
+            self.leds.eq(link.leds),
+            link.irq.eq(top.irq),
         ]
-        self._build_signs_of_life(m, rx.o.valid)
-        return own
-
-    def _build_signs_of_life(self, m: Module, byte: Any) -> None:
-        beat = Signal(max(2, round(self.clock_hz).bit_length()))
-        activity = Signal(range(max(2, round(self.clock_hz / 10))))
-        m.d.sync += beat.eq(beat + 1)
-        with m.If(byte):
-            m.d.sync += activity.eq(~0)
-        with m.Elif(activity != 0):
-            m.d.sync += activity.eq(activity - 1)
-        m.d.comb += self.leds[:2].eq(Cat(beat[-1], activity != 0))
+        return m
 
     def _build_memory(self, m: Module, port: Any) -> None:
         if self.memory == "axi":
