@@ -5,6 +5,9 @@ component comes out in Verilog as ``<port>__awaddr``; `flat_members` gives a top
 ``<port>_awaddr``.
 """
 
+from typing import Any
+
+from amaranth.hdl import Module
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -23,6 +26,7 @@ __all__ = [
     "beat_bytes",
     "burst_layout",
     "flat_members",
+    "join_flat",
     "write_beat_layout",
 ]
 
@@ -135,3 +139,14 @@ def axi_lite_signature(addr_bits: int, data_bits: int = 32) -> wiring.Signature:
 def flat_members(prefix: str, signature: wiring.Signature) -> dict[str, wiring.Member]:
     """Members of a top level that shows a port as ``<prefix>_<signal>`` in Verilog."""
     return {f"{prefix}_{name}": member for name, member in signature.members.items()}
+
+
+def join_flat(m: Module, port: Any, component: Any, prefix: str) -> None:
+    """Connect a port to a component's signals ``<prefix>_<signal>`` (see `flat_members`).
+
+    An output of the port drives the signal, which is an input of a submodule or an output of the
+    component itself; and the other way round.
+    """
+    for name, member in port.signature.members.items():
+        flat, inner = getattr(component, f"{prefix}_{name}"), getattr(port, name)
+        m.d.comb += flat.eq(inner) if member.flow is Out else inner.eq(flat)

@@ -6,7 +6,7 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
 
-from rowmesh.rtl.axi.signatures import axi4_signature, flat_members
+from rowmesh.rtl.axi.signatures import axi4_signature, flat_members, join_flat
 from rowmesh.rtl.config import Config
 from rowmesh.rtl.shell.axi_merge import AxiMerge
 from rowmesh.rtl.shell.baud import DEFAULT_BAUD, divisor_for
@@ -104,9 +104,9 @@ class Shell(wiring.Component):
         m.submodules.link = link
         m.submodules.merge = merge = AxiMerge(c.axi_data_bits, c.axi_masters + 1)
         ports: Any = merge.i
-        self._join(m, link.registers, top, "s_axil")
+        join_flat(m, link.registers, top, "s_axil")
         for i in range(c.axi_masters):
-            self._join(m, ports[i], top, f"m{i}_axi")
+            join_flat(m, ports[i], top, f"m{i}_axi")
         connect(m, link.memory, ports[-1])
         self._build_memory(m, merge.o)
         m.d.comb += [
@@ -119,13 +119,7 @@ class Shell(wiring.Component):
 
     def _build_memory(self, m: Module, port: Any) -> None:
         if self.memory == "axi":
-            self._join(m, port, self, "m_axi")
+            join_flat(m, port, self, "m_axi")
             return
         m.submodules.memory = ram = BlockRam(self.config.axi_data_bits, self.memory_bytes)
         connect(m, port, ram.axi)
-
-    def _join(self, m: Module, port: Any, component: Any, prefix: str) -> None:
-        """Connect a port to a component's signals of the same names."""
-        for name, member in port.signature.members.items():
-            flat, inner = getattr(component, f"{prefix}_{name}"), getattr(port, name)
-            m.d.comb += flat.eq(inner) if member.flow is Out else inner.eq(flat)

@@ -9,9 +9,14 @@ from rowmesh.verif.simulator import Simulator, run_bench
 CLOCK_HZ = 10_000
 
 
-@pytest.mark.parametrize(("data_bits", "divisor"), [(64, 4), (256, 7)])
-def test_host_link(sim: Simulator, seed: int, data_bits: int, divisor: int) -> None:
+# All of the bench on the first; what depends on the width on the other.
+@pytest.mark.parametrize(
+    ("data_bits", "divisor", "tests"), [(64, 4, None), (256, 5, ["words"])], ids=["64", "256"]
+)
+def test_host_link(
+    sim: Simulator, seed: int, data_bits: int, divisor: int, tests: list[str] | None
+) -> None:
     link = HostLink(data_bits, clock_hz=CLOCK_HZ, baud=CLOCK_HZ // divisor, memory_bytes=8192)
     assert link.divisor == divisor
     env = {"DIVISOR": str(divisor), "CLOCK_HZ": str(CLOCK_HZ)}
-    run_bench(link, "rowmesh.verif.bench_host_link", sim=sim, seed=seed, env=env)
+    run_bench(link, "rowmesh.verif.bench_host_link", sim=sim, seed=seed, env=env, tests=tests)
