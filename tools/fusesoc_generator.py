@@ -17,6 +17,7 @@ from typing import Any
 from rowmesh.gen.generate import generate, write_files
 from rowmesh.gen.verilog import emit
 from rowmesh.rtl.config import Config, load_config
+from rowmesh.rtl.control.registers import to_c_header
 from rowmesh.rtl.shell.shell import Shell
 
 __all__ = ["main"]
@@ -36,11 +37,13 @@ def read_parameters(path: Path) -> dict[str, Any]:
 
 def make_files(config: Config, shell: dict[str, Any] | None) -> dict[str, str]:
     """Verilog, and what belongs to it."""
-    files = generate(config)
-    if shell is not None:
-        del files["rowmesh.v"]
-        files["rowmesh_shell.v"] = emit(Shell(config, **shell), "rowmesh_shell")
-    return files
+    if shell is None:
+        return generate(config)
+    return {
+        "rowmesh_shell.v": emit(Shell(config, **shell), "rowmesh_shell"),
+        "rowmesh_regs.h": to_c_header(config),
+        "config.toml": config.to_toml(),
+    }
 
 
 def main(arguments: list[str]) -> int:

@@ -7,8 +7,9 @@
 //
 // Both ports have the same clock, or one has none. What hardware leaves open is answered wrongly
 // on purpose: a byte that the other port writes at the edge at which it is read reads as the
-// complement of its old content. Resets act at the clock edge. What Yosys does not make (output
-// registers, chip selects, another clock edge) ends the simulation.
+// complement of its old content. Resets act at the clock edge. Output pins beyond the width mean
+// nothing. What Yosys does not make (output registers, chip selects, another clock edge) ends the
+// simulation.
 module DP16KD (
     input DIA17, DIA16, DIA15, DIA14, DIA13, DIA12, DIA11, DIA10, DIA9, DIA8, DIA7, DIA6, DIA5,
         DIA4, DIA3, DIA2, DIA1, DIA0,
