@@ -14,6 +14,7 @@ from rowmesh.verif.netlist.ecp5 import (
     cell_counts,
     netlist,
     simulation_cells,
+    with_expressions,
 )
 from rowmesh.verif.simulator import Simulator, run_bench
 
@@ -59,7 +60,7 @@ def run_netlist(
     assert not missing, f"the netlist has no {', '.join(missing)}"
     say(f"bench_top on {sim}")
     run_bench(
-        f"{text}\n{simulation_cells()}",
+        f"{with_expressions(text)}\n{simulation_cells()}",
         "rowmesh.verif.bench_top",
         sim=sim,
         seed=seed,

@@ -10,7 +10,12 @@ import pytest
 from rowmesh.rtl.shell.block_ram import BlockRam
 from rowmesh.verif import netlist as models
 from rowmesh.verif.bench_dp16kd import wrapper
-from rowmesh.verif.netlist.ecp5 import cell_counts, netlist, simulation_cells
+from rowmesh.verif.netlist.ecp5 import (
+    cell_counts,
+    netlist,
+    simulation_cells,
+    with_expressions,
+)
 from rowmesh.verif.simulator import run_bench
 
 FOLDER = Path(str(models.__file__)).parent
@@ -63,13 +68,46 @@ def test_mult18x18d(tmp_path: Path) -> None:
         f"MULT18X18D dut ({pins}, .SIGNEDA(sa), .SIGNEDB(sb), .SOURCEA(1'b0), .SOURCEB(1'b0));\n"
         "initial begin\n" + "\n".join(body) + "\n$finish; end\nendmodule\n"
     )
-    (tmp_path / "bench.v").write_text(bench)
-    sources = [str(tmp_path / "bench.v"), str(FOLDER / "mult18x18d.v")]
+    found = _icarus(tmp_path, bench + (FOLDER / "mult18x18d.v").read_text(encoding="utf-8"))
+    assert [int(line) for line in found.split()] == expected
+
+
+def test_expressions_are_the_cells(tmp_path: Path) -> None:
+    """What stands for LUTs and multiplexers in a simulation is what Yosys' models do."""
+    rng = random.Random(2)
+    inputs = {"LUT4": "ABCD", "PFUMX": ("ALUT", "BLUT", "C0"), "L6MUX21": ("D0", "D1", "SD")}
+    cells = []
+    for number in range(60):
+        kind = rng.choice(list(inputs))
+        pins = [f"    .{pin}(x[{rng.randrange(4)}])" for pin in inputs[kind]]
+        pins.append(f"    .Z(\\z [{number}])")
+        init = f"#(\n    .INIT(16'h{rng.getrandbits(16):04x})\n  ) " if kind == "LUT4" else ""
+        body = ",\n".join(pins)
+        cells.append(f"  {kind} {init}\\cell{number}$1  (\n{body}\n  );")
+    head = "(input [3:0] x, output [59:0] z);\n"
+    netlist_text = f"module cells{head}" + "\n".join(cells) + "\nendmodule\n"
+    expressions = with_expressions(netlist_text)
+    assert not cell_counts(expressions)
+    bench = """
+module bench; reg [4:0] x; wire [59:0] a, b; integer wrong = 0;
+cells one (x[3:0], a); expressions two (x[3:0], b);
+initial begin for (x = 0; x < 16; x = x + 1) begin #1 wrong = wrong + (a !== b); end
+$display("%0d", wrong); end endmodule
+"""
+    text = [netlist_text, expressions.replace("module cells", "module expressions"), bench]
+    assert _icarus(tmp_path, "\n".join([*text, simulation_cells()])) == "0"
+
+
+def _icarus(folder: Path, text: str) -> str:
+    """What a bench in Verilog prints."""
     assert shutil.which("iverilog") is not None
-    run = {"cwd": tmp_path, "check": True, "capture_output": True, "text": True}
-    subprocess.run(["iverilog", "-g2005", "-s", "bench", "-o", "bench", *sources], **run)  # type: ignore[call-overload]
-    out = subprocess.run(["vvp", "-n", "bench"], **run).stdout  # type: ignore[call-overload]
-    assert [int(line) for line in out.split()] == expected
+    (folder / "bench.v").write_text(text)
+    for command in (
+        ["iverilog", "-g2012", "-s", "bench", "-o", "bench", "bench.v"],
+        ["vvp", "bench"],
+    ):
+        done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 @pytest.mark.cocotb
@@ -83,10 +121,11 @@ def test_block_ram_is_block_ram(seed: int) -> None:
     assert counts["TRELLIS_FF"] < 100, counts
     env = {"BEAT_BYTES": "8", "SIZE": str(size)}
     run_bench(
-        f"{text}\n{simulation_cells()}",
+        f"{with_expressions(text)}\n{simulation_cells()}",
         "rowmesh.verif.bench_block_ram",
         sim="icarus",
         seed=seed,
         env=env,
         name="blockram",
+        tests=["accesses", "reads_beside_writes"],
     )

@@ -12,7 +12,14 @@ from rowmesh.gen.verilog import emit
 from rowmesh.synth import yosys
 from rowmesh.verif.builds import build_directory, digest, locked
 
-__all__ = ["CELLS", "NETLIST_WAIVERS", "cell_counts", "netlist", "simulation_cells"]
+__all__ = [
+    "CELLS",
+    "NETLIST_WAIVERS",
+    "cell_counts",
+    "netlist",
+    "simulation_cells",
+    "with_expressions",
+]
 
 #: Cells that a netlist of the accelerator must have: logic, registers, memories, multipliers.
 CELLS = ("LUT4", "CCU2C", "TRELLIS_FF", "TRELLIS_DPR16X4", "DP16KD", "MULT18X18D")
@@ -31,11 +38,14 @@ _YOSYS_CELLS = ("LUT2", "LUT4", "PFUMX", "L6MUX21", "CCU2C", "TRELLIS_FF", "TREL
 #: Black boxes there, models here.
 _MODELS = ("dp16kd.v", "mult18x18d.v")
 
-# Hierarchical: every distinct module is mapped once. Without ABC9, which crashes in the WebAssembly
-# build on a module of this design.
+# Every distinct module is mapped once; then all is one module with a net for every bit, in which
+# no simulator sees a loop through a bus that is none. Without ABC9, which crashes in the
+# WebAssembly build on a module of this design.
 _SCRIPT = """
 read_verilog {top}.v
 synth_ecp5 -top {top} -noflatten -noabc9
+flatten
+splitnets
 check -assert
 write_verilog -noattr -noexpr {out}
 """
@@ -86,11 +96,38 @@ def netlist(
 
 
 def cell_counts(text: str) -> dict[str, int]:
-    """Instances of the ECP5's cells in the text of a netlist: each distinct module counts once."""
+    """Instances of the ECP5's cells in the text of a netlist."""
     counts: dict[str, int] = {}
     for name in re.findall(r"^  ([A-Z][A-Z0-9_]+) (?:#\(|\\?\S+ )", text, re.MULTILINE):
         counts[name] = counts.get(name, 0) + 1
     return counts
+
+
+#: What the output of a cell without state is, by Yosys' models; its name there is Z.
+_EXPRESSIONS = {
+    "LUT4": "({INIT} >> {{{D}, {C}, {B}, {A}}}) & 1'b1",
+    "PFUMX": "{C0} ? {ALUT} : {BLUT}",
+    "L6MUX21": "{SD} ? {D1} : {D0}",
+}
+
+
+def with_expressions(text: str) -> str:
+    """A netlist whose LUTs and multiplexers are expressions: simulators take ten thousands of them.
+
+    An instance of its own for each makes both simulators run out of memory or time. Registers,
+    carry chains, memories and multipliers stay instances.
+    """
+    cell = re.compile(
+        rf"^  ({'|'.join(_EXPRESSIONS)}) (?:#\($\n(.*?)^  \) )?\S+ +\($\n(.*?)^  \);$",
+        re.MULTILINE | re.DOTALL,
+    )
+    pin = re.compile(r"^    \.(\w+)\((.*)\),?$", re.MULTILINE)
+
+    def expression(match: re.Match[str]) -> str:
+        values = dict(pin.findall(f"{match[2] or ''}{match[3]}"))
+        return f"  assign {values['Z']} = {_EXPRESSIONS[match[1]].format(**values)};"
+
+    return cell.sub(expression, text)
 
 
 def simulation_cells() -> str:
