@@ -39,8 +39,8 @@ _YOSYS_CELLS = ("LUT2", "LUT4", "PFUMX", "L6MUX21", "CCU2C", "TRELLIS_FF", "TREL
 _MODELS = ("dp16kd.v", "mult18x18d.v")
 
 # Every distinct module is mapped once; then all is one module with a net for every bit, in which
-# no simulator sees a loop through a bus that is none, and with short names. Without ABC9, which crashes in the
-# WebAssembly build on a module of this design.
+# no simulator sees a loop through a bus that is none, and with short names. Without ABC9, which
+# crashes in the WebAssembly build on a module of this design.
 _SCRIPT = """
 read_verilog {top}.v
 synth_ecp5 -top {top} -noflatten -noabc9
@@ -105,31 +105,42 @@ def cell_counts(text: str) -> dict[str, int]:
     return counts
 
 
-#: What the output of a cell without state is, by Yosys' models; its name there is Z.
-_EXPRESSIONS = {
-    "LUT4": "({INIT} >> {{{D}, {C}, {B}, {A}}}) & 1'b1",
-    "PFUMX": "{C0} ? {ALUT} : {BLUT}",
-    "L6MUX21": "{SD} ? {D1} : {D0}",
-}
-
-
 def with_expressions(text: str) -> str:
     """A netlist whose LUTs and multiplexers are expressions: simulators take ten thousands of them.
 
     An instance of its own for each makes both simulators run out of memory or time. Registers,
-    carry chains, memories and multipliers stay instances.
+    carry chains, memories and multipliers stay instances. The expressions are those of Yosys'
+    models, also for an unknown input that makes no difference.
     """
     cell = re.compile(
-        rf"^  ({'|'.join(_EXPRESSIONS)}) (?:#\($\n(.*?)^  \) )?\S+ +\($\n(.*?)^  \);$",
+        r"^  (LUT4|PFUMX|L6MUX21) (?:#\($\n(.*?)^  \) )?\S+ +\($\n(.*?)^  \);$",
         re.MULTILINE | re.DOTALL,
     )
     pin = re.compile(r"^    \.(\w+)\((.*)\),?$", re.MULTILINE)
 
     def expression(match: re.Match[str]) -> str:
-        values = dict(pin.findall(f"{match[2] or ''}{match[3]}"))
-        return f"  assign {values['Z']} = {_EXPRESSIONS[match[1]].format(**values)};"
+        pins = dict(pin.findall(f"{match[2] or ''}{match[3]}"))
+        if match[1] == "LUT4":
+            init = int(pins["INIT"].removeprefix("16'h"), 16)
+            value = _lut(init, [pins[name] for name in "ABCD"])
+        elif match[1] == "PFUMX":
+            value = f"{pins['C0']} ? {pins['ALUT']} : {pins['BLUT']}"
+        else:
+            value = f"{pins['SD']} ? {pins['D1']} : {pins['D0']}"
+        return f"  assign {pins['Z']} = {value};"
 
     return cell.sub(expression, text)
+
+
+def _lut(table: int, inputs: list[str]) -> str:
+    """A truth table as a choice by its last input, which is the high bit of the index."""
+    bits = 1 << len(inputs)
+    if table in (0, (1 << bits) - 1):
+        return f"1'h{table & 1}"
+    low, high = table & (1 << bits // 2) - 1, table >> bits // 2
+    if low == high:
+        return _lut(low, inputs[:-1])
+    return f"({inputs[-1]} ? {_lut(high, inputs[:-1])} : {_lut(low, inputs[:-1])})"
 
 
 def simulation_cells() -> str:
