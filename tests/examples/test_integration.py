@@ -56,14 +56,15 @@ def _generate(folder: Path, parameters: object) -> "subprocess.CompletedProcess[
 
 def test_fusesoc_generator(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(CONFIG.to_toml())
-    shell = {"clock_hz": 25_000_000, "memory_bytes": 8192}
+    shell = {"clock_hz": 25_000_000, "memory_bytes": 1 << 25, "memory": "axi"}
     done = _generate(tmp_path, {"config": "mine.toml", "shell": shell})
     assert done.returncode == 0, done.stderr
     head, _, body = (tmp_path / "rowmesh_generated.core").read_text().partition("\n")
     core = json.loads(body)
     assert (head, core["name"]) == ("CAPI=2:", "::gen:0")
     (file,) = core["filesets"]["rtl"]["files"]
-    assert "module rowmesh_shell(" in (tmp_path / file).read_text()
+    verilog = (tmp_path / file).read_text()
+    assert "module rowmesh_shell(" in verilog and "output [31:0] m_axi_awaddr;" in verilog
     assert f"0x{CONFIG.hash:08x}" in (tmp_path / "rowmesh_regs.h").read_text()
 
 
