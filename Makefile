@@ -21,11 +21,11 @@ STAMP   := $(VENV)/.rowmesh-installed
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint rtl sim networks soak area bench clean
+.PHONY: help setup demo test lint rtl sim sim-shell sim-netlist networks soak area bench clean
 
 help: ## list the targets
 	@echo "rowmesh: make <target> [CONFIG=$(CONFIG)] [SIM=$(SIM)] [SEED=$(SEED)] [WAVES=1] [TESTS=$(TESTS)]"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 
 setup: $(STAMP) ## make the virtual environment and check the machine's tools
 
@@ -50,6 +50,12 @@ rtl: $(STAMP) ## write Verilog, register map and C header of CONFIG to build/rtl
 sim: $(STAMP) ## run the cocotb benches on SIM with SEED; WAVES=1 writes FST files
 	ROWMESH_SIM=$(SIM) ROWMESH_SEED=$(SEED) WAVES=$(WAVES) \
 		$(PYTHON) -m pytest -n $(JOBS) -rs -m cocotb $(TESTS)
+
+sim-shell: $(STAMP) ## run the demo network on a simulated board over a serial port
+	$(PYTHON) -m rowmesh.verif.sim_shell
+
+sim-netlist: $(STAMP) ## run the top's bench on the ECP5 netlist of a small machine
+	$(PYTHON) -m rowmesh.verif.sim_netlist --seed $(SEED)
 
 networks: $(STAMP) ## run real networks against their reference and on the RTL of two machines
 	$(PYTHON) -m rowmesh.verif.networks

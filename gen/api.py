@@ -13,7 +13,7 @@ import numpy as np
 
 from rowmesh.gen.compiled import Compiled
 from rowmesh.gen.compiler import compile_graph
-from rowmesh.gen.driver import Bus
+from rowmesh.gen.driver import Accelerator, Bus
 from rowmesh.gen.errors import RowmeshError
 from rowmesh.gen.files import check_folder, write_in_one_step
 from rowmesh.gen.graph import Array, Graph
@@ -23,6 +23,7 @@ from rowmesh.gen.run_record import RunRecord, make_record
 from rowmesh.gen.runtime import Result, Runtime
 from rowmesh.gen.tables import activity_lines, codec_lines, operator_lines
 from rowmesh.rtl.config import Config, load_config
+from rowmesh.rtl.shell.baud import DEFAULT_BAUD
 
 __all__ = [
     "BACKENDS",
@@ -37,7 +38,7 @@ __all__ = [
 
 Progress = Callable[[str], None]
 #: What can run a network.
-BACKENDS = ("golden", "cycle", "rtl")
+BACKENDS = ("golden", "cycle", "rtl", "board")
 #: What simulates the RTL.
 SIMULATORS = ("verilator", "icarus")
 
@@ -183,6 +184,8 @@ def run(
     config: str | Path | Config = "demo",
     *,
     backend: str = "golden",
+    port: str | None = None,
+    baud: int = DEFAULT_BAUD,
     all_layers: bool = False,
     calibration: Array | Mapping[str, Array] | None = None,
     progress: Progress = _silent,
@@ -197,7 +200,9 @@ def run(
         Images (of a streaming network: steps) along the first axis, in the model's layout and
         type; by name, or the array for the only input.
     backend : str
-        ``golden`` (the numpy model), ``cycle`` (the program-level model) or ``rtl``.
+        ``golden`` (the numpy model), ``cycle`` (the program-level model), ``rtl`` or ``board``.
+    port, baud : str, int
+        Serial port of ``board``, and its bits a second.
     all_layers : bool
         Give every tensor that there is.
 
@@ -213,7 +218,8 @@ def run(
     """
     network = _load(model, calibration)
     values = network.take(named(network.graph, inputs))
-    results = run_graph(network.graph, _config(config), values, backend, progress)
+    where = _config(config), values, backend, progress
+    results = run_graph(network.graph, *where, port=port, baud=baud)
     return network.give(results.values, all_layers)
 
 
@@ -241,26 +247,33 @@ def run_graph(
     progress: Progress,
     sim: str = "verilator",
     model: str = "",
+    *,
+    port: str | None = None,
+    baud: int = DEFAULT_BAUD,
 ) -> GraphRun:
     """Run an int8 graph on one of the `BACKENDS`, the RTL on one of the `SIMULATORS`.
 
-    `model` is the name of the network in the record of the run.
+    `model` is the name of the network in the record of the run; `port` and `baud` say where the
+    board is.
 
     Raises
     ------
     RowmeshError
-        Unknown backend or simulator; a layer does not fit; a fault of the machine.
+        Unknown backend or simulator; a layer does not fit; a fault of the machine; no board, or
+        not one of this configuration and with this much memory.
     """
     for name, value, known in (("backend", backend, BACKENDS), ("simulator", sim, SIMULATORS)):
         if value not in known:
             raise RowmeshError(f"{name} {value!r}: must be one of {', '.join(known)}")
+    if (backend == "board") != (port is not None):
+        raise RowmeshError("the backend board, and no other, needs a serial port (--port)")
     if backend == "golden":
         from rowmesh.sim_models import golden
 
         return GraphRun(golden.run(graph, values, config.rounding))
-    compiled = compile_graph(graph, config, progress)
-    for text in compiled.unproved():
-        progress(f"warning: {text}")
+    if port is not None:
+        return _run_on_board(graph, config, values, progress, model, port, baud)
+    compiled = _compiled(graph, config, progress)
     machine: Any
     if backend == "cycle":
         from rowmesh.sim_models.model_machine import ModelMachine
@@ -278,21 +291,61 @@ def run_graph(
         progress("running on Icarus, about a thousand cycles a second")
         result = run_on_icarus(compiled, values)
         return _finished(model, sim, compiled, result, result, progress)
-    from rowmesh.sim_models.golden import single_runs
     from rowmesh.verif.fast.machine import FastMachine
 
     progress(f"building the simulation of {config.clusters} clusters, {config.pes} PEs")
     machine = FastMachine(config, len(compiled.image))
     try:
-        runtime = Runtime(compiled, machine)
-        first = single_runs(graph, values)[0]
-        measured = runtime.run(first, per_layer=True, counters=1)
-        result = runtime.run(
-            values, image_done=lambda n, cycles: progress(f"image {n + 1}: {cycles} cycles")
-        )
-        return _finished(model, sim, compiled, measured, result, progress)
+        return _measured(model, sim, compiled, machine, values, progress)
     finally:
         machine.close()
+
+
+def _compiled(graph: Graph, config: Config, progress: Progress) -> Compiled:
+    compiled = compile_graph(graph, config, progress)
+    for text in compiled.unproved():
+        progress(f"warning: {text}")
+    return compiled
+
+
+def _run_on_board(
+    graph: Graph,
+    config: Config,
+    values: Mapping[str, Array],
+    progress: Progress,
+    model: str,
+    port: str,
+    baud: int,
+) -> GraphRun:
+    """Run a graph on a board; refuses the wrong board before it compiles."""
+    from rowmesh.gen.board import SerialBoard
+
+    with SerialBoard(port, baud) as board:
+        Accelerator(board, config)
+        progress(f"{port}: {board.memory_bytes} bytes of memory, {board.clock_hz / 1e6:g} MHz")
+        compiled = _compiled(graph, config, progress)
+        board.check_room(len(compiled.image))
+        return _measured(model, "board", compiled, board, values, progress)
+
+
+def _measured(
+    model: str,
+    sim: str,
+    compiled: Compiled,
+    machine: Bus,
+    values: Mapping[str, Array],
+    progress: Progress,
+) -> GraphRun:
+    """Run the first image layer by layer, then all of them."""
+    from rowmesh.sim_models.golden import single_runs
+
+    runtime = Runtime(compiled, machine)
+    first = single_runs(compiled.graph, values)[0]
+    measured = runtime.run(first, per_layer=True, counters=1)
+    result = runtime.run(
+        values, image_done=lambda n, cycles: progress(f"image {n + 1}: {cycles} cycles")
+    )
+    return _finished(model, sim, compiled, measured, result, progress)
 
 
 def _finished(

@@ -13,6 +13,7 @@ import typer
 
 from rowmesh.gen.cli_prune import add_prune
 from rowmesh.rtl.config import PRESETS, load_config
+from rowmesh.rtl.shell.baud import DEFAULT_BAUD
 
 __all__ = ["app", "main"]
 
@@ -31,6 +32,7 @@ class Backend(enum.StrEnum):
     GOLDEN = "golden"
     CYCLE = "cycle"
     RTL = "rtl"
+    BOARD = "board"
 
 
 class SimulatorName(enum.StrEnum):
@@ -48,11 +50,11 @@ ModelArgument = Annotated[
 ]
 
 
-_RUN_HELP = """Run a network on inputs: golden model, cycle model, or the RTL.
+_RUN_HELP = """Run a network on inputs: golden model, cycle model, the RTL, or a board.
 
 Inputs are in the model's own type and layout, images (of a streaming model:
 steps) along the first axis; y.npz holds the outputs by the model's names.
-On the RTL, y.run.json says where the cycles went: see `rowmesh report`.
+On RTL and board, y.run.json says where the cycles went: see `rowmesh report`.
 Your own int8 .tflite in three lines:
 
 \b
@@ -144,6 +146,10 @@ def run(
     sim: Annotated[
         SimulatorName, typer.Option(help="Simulator of the backend rtl.")
     ] = SimulatorName.VERILATOR,
+    port: Annotated[
+        str | None, typer.Option(metavar="P", help="Serial port of the backend board.")
+    ] = None,
+    baud: Annotated[int, typer.Option(min=1, help="Bits a second on the port.")] = DEFAULT_BAUD,
     all_layers: Annotated[
         bool, typer.Option("--all-layers", help="Write every layer's output too.")
     ] = False,
@@ -151,7 +157,7 @@ def run(
         Path | None, typer.Option(help="Inputs (.npy, .npz) to quantize a float network with.")
     ] = None,
 ) -> None:
-    """Run a network on inputs: golden model, cycle model, or the RTL."""
+    """Run a network on inputs: golden model, cycle model, the RTL, or a board."""
     checked = load_config(config)
     from rowmesh.gen.flow import run_model
 
@@ -162,6 +168,8 @@ def run(
         out,
         backend=backend.value,
         sim=sim.value,
+        port=port,
+        baud=baud,
         all_layers=all_layers,
         calibration=calibration,
         progress=_progress,

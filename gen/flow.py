@@ -13,6 +13,7 @@ from rowmesh.gen.graph import Array
 from rowmesh.gen.network import Network, import_model, quantized_network
 from rowmesh.gen.run_record import save_record
 from rowmesh.rtl.config import Config
+from rowmesh.rtl.shell.baud import DEFAULT_BAUD
 
 __all__ = ["Network", "compile_model", "load_graph", "read_arrays", "run_model", "write_arrays"]
 
@@ -121,6 +122,8 @@ def run_model(
     *,
     backend: str = "golden",
     sim: str = "verilator",
+    port: str | None = None,
+    baud: int = DEFAULT_BAUD,
     all_layers: bool = False,
     calibration: Path | None = None,
     progress: Progress = lambda line: None,
@@ -133,14 +136,16 @@ def run_model(
     ----------
     model, inputs, out : Path
         Network; ``.npy`` or ``.npz`` with images along the first axis; ``.npz`` for the outputs,
-        which is written only when all succeeded, on `rtl` with a record of the run beside it
-        (``.run.json``).
+        which is written only when all succeeded, on `rtl` and `board` with a record of the run
+        beside it (``.run.json``).
     config : Config
         The machine (and the rounding of the golden model).
     backend : str
-        ``golden``, ``cycle`` (the program-level model, with predicted cycles), ``rtl``.
+        ``golden``, ``cycle`` (the program-level model, with predicted cycles), ``rtl``, ``board``.
     sim : str
         Simulator of ``rtl``.
+    port, baud : str, int
+        Serial port of ``board``, and its bits a second.
     all_layers : bool
         Write every tensor that there is. On the accelerator a convolution with a fused pooling
         has none of its own.
@@ -159,7 +164,8 @@ def run_model(
         check_folder(path)
     network = load_graph(model, calibration)
     values = network.take(read_arrays(inputs, network.graph.inputs))
-    made = run_graph(network.graph, config, values, backend, progress, sim, model.name)
+    where = config, values, backend, progress, sim, model.name
+    made = run_graph(network.graph, *where, port=port, baud=baud)
     write_arrays(out, network.give(made.values, all_layers))
     if made.record is not None:
         save_record(made.record, record)

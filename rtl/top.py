@@ -7,7 +7,12 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import Out, connect
 
 from rowmesh.rtl.array import Array
-from rowmesh.rtl.axi.signatures import axi4_signature, axi_lite_signature, flat_members
+from rowmesh.rtl.axi.signatures import (
+    axi4_signature,
+    axi_lite_signature,
+    flat_members,
+    join_flat,
+)
 from rowmesh.rtl.cluster_group import first_fault
 from rowmesh.rtl.config import Config
 from rowmesh.rtl.control.controller import Controller
@@ -64,15 +69,15 @@ class Top(wiring.Component):
         ]
         m.submodules.fetch = DomainRenamer("array")(fetch)
 
-        self._join(m, csr.bus, "s_axil")
+        join_flat(m, csr.bus, self, "s_axil")
         connect(m, controller.request, fetch.request[0])
         connect(m, fetch.data[0], controller.data)
         connect(m, fetch.burst[0], array.burst)
         connect(m, array.beat, fetch.beat[0])
         connect(m, controller.config_o, array.config_i)
         for i in range(c.axi_masters):
-            self._join(m, array.read[i], f"m{i}_axi")
-            self._join(m, array.write[i], f"m{i}_axi")
+            join_flat(m, array.read[i], self, f"m{i}_axi")
+            join_flat(m, array.write[i], self, f"m{i}_axi")
         m.d.comb += [
             array.soft_reset.eq(controller.array_reset),
             array.stop.eq(controller.stop),
@@ -135,10 +140,3 @@ class Top(wiring.Component):
         with m.If(clear):
             m.d.sync += count.eq(0)
         m.d.comb += out.eq(count)
-
-    def _join(self, m: Module, port: Any, prefix: str) -> None:
-        """Connect an AXI port of a unit to the top's signals of the same names."""
-        for name, member in port.signature.members.items():
-            outside = getattr(self, f"{prefix}_{name}")
-            inside = getattr(port, name)
-            m.d.comb += outside.eq(inside) if member.flow is Out else inside.eq(outside)

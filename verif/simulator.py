@@ -114,7 +114,7 @@ def bench_config() -> Config:
 
 
 def run_bench(
-    component: "wiring.Component[Any]",
+    component: "wiring.Component[Any] | str",
     module: str,
     *,
     sim: Simulator,
@@ -124,6 +124,7 @@ def run_bench(
     tests: Sequence[str] | None = None,
     name: str | None = None,
     quick_build: bool = False,
+    waivers: Sequence[str] = (),
 ) -> None:
     """Simulate a component under a cocotb module and fail when any of its tests fails.
 
@@ -133,7 +134,7 @@ def run_bench(
     Parameters
     ----------
     component
-        Device under test.
+        Device under test; or Verilog, such as that of a netlist.
     module : str
         Importable cocotb module, such as ``rowmesh.verif.bench_pe``.
     sim : str
@@ -151,6 +152,8 @@ def run_bench(
     quick_build : bool
         For a large design that runs for few cycles: Verilator's code is compiled without
         optimization, in a third of the time.
+    waivers : sequence of str
+        More arguments of Verilator, to build with.
 
     Raises
     ------
@@ -161,7 +164,8 @@ def run_bench(
     """
     __tracebackhide__ = True
     top = name or type(component).__name__.lower()
-    build = _build_bench(_verilog(component, top), top, sim, quick_build)
+    verilog = component if isinstance(component, str) else _verilog(component, top)
+    build = _build_bench(verilog, top, sim, quick_build, tuple(waivers))
     extra = {"PYTHONHASHSEED": "0", **(env or {})}
     if config is not None:
         extra["ROWMESH_CONFIG"] = json.dumps(dataclasses.asdict(config))
@@ -178,7 +182,9 @@ def _verilog(component: "wiring.Component[Any]", top: str) -> str:
     return emit(component, top)
 
 
-def _build_bench(verilog: str, top: str, sim: Simulator, quick: bool) -> Path:
+def _build_bench(
+    verilog: str, top: str, sim: Simulator, quick: bool, waivers: tuple[str, ...]
+) -> Path:
     tool = found_verilator()[1] if sim == "verilator" else "icarus"
     if sim == "icarus":
         # Yosys starts every `always @*` by a change of this register from X to 0. Icarus sets it
@@ -204,7 +210,7 @@ def _build_bench(verilog: str, top: str, sim: Simulator, quick: bool) -> Path:
         arguments: list[str | runner.VHDL | runner.Verilog] = []
         if sim == "verilator":
             arguments += ["-O3", "--x-assign", "fast", "--x-initial", "fast", "--assert"]
-            arguments += VERILATOR_WAIVERS
+            arguments += [*VERILATOR_WAIVERS, *waivers]
         log = build / "build.log"
         tool_runner = _make_runner(sim, quick)
         try:

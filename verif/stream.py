@@ -5,6 +5,7 @@ read-only phase of the same time step, when everything combinational has settled
 between then and the rising edge, so what was sampled is what the rising edge transfers.
 """
 
+import logging
 import random
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -20,8 +21,9 @@ __all__ = [
     "Scoreboard",
     "StreamDriver",
     "StreamMonitor",
-    "start_clock",
+    "quiet",
     "reset",
+    "start_clock",
 ]
 
 # -- clock and reset ----------------------------------------------------------------------------
@@ -31,6 +33,11 @@ def start_clock(dut: Any, period_ns: int = 10) -> None:
     """Start ``dut.clk``, made by the simulator and not by Python."""
     # Low first: at an edge at time 0 Icarus has not computed any next state yet.
     Clock(dut.clk, period_ns, unit="ns", impl="gpi").start(start_high=False)
+
+
+def quiet(dut: Any) -> None:
+    """Let the agents of cocotbext not tell of every transfer."""
+    logging.getLogger(f"cocotb.{dut._name}").setLevel(logging.ERROR)
 
 
 async def reset(dut: Any, cycles: int = 2) -> None:

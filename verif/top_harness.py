@@ -4,7 +4,6 @@
 cocotb's bridge (`Board.drive`), and time passes only while it waits for the bus.
 """
 
-import logging
 import random
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
@@ -22,7 +21,7 @@ from cocotbext.axi import (
 
 from rowmesh.rtl.config import Config
 from rowmesh.verif.dma_harness import SlaveMemory, pauses, watch_address
-from rowmesh.verif.stream import reset, start_clock
+from rowmesh.verif.stream import quiet, reset, start_clock
 
 __all__ = ["Board", "Dram"]
 
@@ -89,8 +88,7 @@ class Board:
     async def start(self) -> None:
         """Start the clock and everything around the device, and reset all of it."""
         dut = self.dut
-        # Both packages tell of every transfer.
-        logging.getLogger(f"cocotb.{dut._name}").setLevel(logging.ERROR)
+        quiet(dut)
         start_clock(dut)
         dut.rst.value = 0
         host = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil"), dut.clk, dut.rst)

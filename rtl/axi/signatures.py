@@ -5,6 +5,9 @@ component comes out in Verilog as ``<port>__awaddr``; `flat_members` gives a top
 ``<port>_awaddr``.
 """
 
+from typing import Any
+
+from amaranth.hdl import Module
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -13,7 +16,9 @@ from rowmesh.rtl.layouts import ADDRESS_BITS
 
 __all__ = [
     "MAX_BEATS",
+    "RESP_DECERR",
     "RESP_OKAY",
+    "RESP_SLVERR",
     "axi4_read_signature",
     "axi4_signature",
     "axi4_write_signature",
@@ -21,12 +26,13 @@ __all__ = [
     "beat_bytes",
     "burst_layout",
     "flat_members",
+    "join_flat",
     "write_beat_layout",
 ]
 
 #: Beats of the longest burst that the DMA channels ask for.
 MAX_BEATS = 16
-RESP_OKAY = 0
+RESP_OKAY, RESP_SLVERR, RESP_DECERR = 0b00, 0b10, 0b11
 BURST_INCR = 1
 #: Normal memory, not cacheable, bufferable.
 CACHE_BUFFERABLE = 0b0011
@@ -133,3 +139,14 @@ def axi_lite_signature(addr_bits: int, data_bits: int = 32) -> wiring.Signature:
 def flat_members(prefix: str, signature: wiring.Signature) -> dict[str, wiring.Member]:
     """Members of a top level that shows a port as ``<prefix>_<signal>`` in Verilog."""
     return {f"{prefix}_{name}": member for name, member in signature.members.items()}
+
+
+def join_flat(m: Module, port: Any, component: Any, prefix: str) -> None:
+    """Connect a port to a component's signals ``<prefix>_<signal>`` (see `flat_members`).
+
+    An output of the port drives the signal, which is an input of a submodule or an output of the
+    component itself; and the other way round.
+    """
+    for name, member in port.signature.members.items():
+        flat, inner = getattr(component, f"{prefix}_{name}"), getattr(port, name)
+        m.d.comb += flat.eq(inner) if member.flow is Out else inner.eq(flat)

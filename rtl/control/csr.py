@@ -6,14 +6,13 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from rowmesh.rtl.axi.signatures import axi_lite_signature
+from rowmesh.rtl.axi.signatures import RESP_OKAY, RESP_SLVERR, axi_lite_signature
 from rowmesh.rtl.config import Config
 from rowmesh.rtl.control.counters import counter_select, counter_settle, next_counter
 from rowmesh.rtl.control.registers import ADDR_BITS, Access, Field, Register, register_map
 
 __all__ = ["Csr"]
 
-RESP_OKAY, RESP_SLVERR = 0b00, 0b10
 _WRITABLE = (Access.RW, Access.STROBE, Access.W1C)
 
 

@@ -5,7 +5,7 @@ finds offsets and fields in it, `to_markdown` and `to_c_header` write it down.
 """
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,6 +26,7 @@ __all__ = [
     "RegisterMap",
     "State",
     "register_map",
+    "registers_table",
     "to_c_header",
     "to_markdown",
 ]
@@ -300,11 +301,16 @@ def _span(register: Register, field: Field) -> str:
 
 def to_markdown(config: Config) -> str:
     """The register map as tables for the manual."""
+    return registers_table(register_map(config).registers)
+
+
+def registers_table(registers: Iterable[Register]) -> str:
+    """Registers as a table of Markdown."""
     lines = [
         "| offset | register | bits | field | access | reset | meaning |",
         "|---|---|---|---|---|---|---|",
     ]
-    for register in register_map(config).registers:
+    for register in registers:
         head = f"0x{register.offset:03x} | {register.name}"
         for i, field in enumerate(register.fields):
             doc = field.doc if i or not register.doc else f"{register.doc} {field.doc}"
