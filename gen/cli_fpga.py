@@ -32,9 +32,7 @@ def add_fpga(app: typer.Typer) -> None:
 
     @app.command(help=_HELP)
     def fpga(
-        board: Annotated[
-            str, typer.Option("--board", metavar="B", help="Such as ulx3s_85f.")
-        ],
+        board: Annotated[str, typer.Option("--board", metavar="B", help="Such as ulx3s_85f.")],
         config: Annotated[
             str, typer.Option("--config", metavar="C", help="Preset or TOML file.")
         ] = "tiny",

@@ -175,6 +175,7 @@ def build(
     if timings:
         best = max(timings, key=lambda timing: timing.fmax_mhz)
         if not best.met:
+            (job.folder / bitstream).unlink(missing_ok=True)
             raise RowmeshError(
                 f"timing not met: {best.fmax_mhz:.1f} MHz of {best.target_mhz:.1f} MHz "
                 f"(seed {best.seed}), so no bitstream was written; slowest path: {best.describe()}"

@@ -29,6 +29,7 @@ BLOCKS = {
     "controller",
     "csc_encoder",
     "csr",
+    "dma_cluster",
     "iact_bank",
     "iact_loader",
     "iact_reader",

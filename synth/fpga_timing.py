@@ -129,7 +129,7 @@ def _split(name: str) -> tuple[str, str]:
     name = name.removeprefix("$glbnet$")
     parts = _MADE.sub("", name).split(".")
     # Parts of a memory are numbered.
-    while len(parts) > 1 and re.fullmatch(r"\d+(_\w+)?(\[\d+\])?|memory", parts[-1]):
+    while len(parts) > 2 and re.fullmatch(r"\d+(_\w+)?(\[\d+\])?", parts[-1]):
         parts.pop()
     signal = re.sub(r"\[\d+\]$", "", parts[-1])
     return ".".join(parts[:-1]) or "board", signal
