@@ -1,7 +1,6 @@
 """The command ``rowmesh fpga``."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,6 +49,9 @@ def add_fpga(app: typer.Typer) -> None:
             list[Path] | None,
             typer.Option("--model", metavar="MODEL", help="Network whose time the report says."),
         ] = None,
+        calibration: Annotated[
+            Path | None, typer.Option(help="Inputs (.npy, .npz) to quantize float networks with.")
+        ] = None,
         synth_only: Annotated[
             bool, typer.Option("--synth-only", help="Stop before placing.")
         ] = False,
@@ -71,17 +73,18 @@ def add_fpga(app: typer.Typer) -> None:
             seeds=range(seed, seed + seeds),
             memory_kib=memory,
         )
-        _build(job, synth_only, list(model or []))
+        # First, so that what is wrong with a network shows before the long steps.
+        times = tuple(_time(path, calibration, checked) for path in model or [])
+        _build(job, synth_only, times)
 
 
-def _build(job: "FpgaJob", synth_only: bool, models: list[Path]) -> None:
+def _build(job: "FpgaJob", synth_only: bool, networks: tuple["NetworkTime", ...]) -> None:
     """Build, with a line for every step and, on a terminal, what goes on within it."""
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from rowmesh.synth.fpga import build
 
-    networks = [(path, _network(path)) for path in models]
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
@@ -89,35 +92,30 @@ def _build(job: "FpgaJob", synth_only: bool, models: list[Path]) -> None:
         report = build(
             job,
             synth_only=synth_only,
-            networks=lambda: tuple(time(job.config) for _, time in networks),
+            networks=networks,
             progress=lambda line: console.print(f"fpga: {line}", markup=False),
             status=lambda line: progress.update(task, description=line.replace("[", "\\[")),
         )
     sys.stdout.write(report.summary())
 
 
-def _network(path: Path) -> Callable[[Config], "NetworkTime"]:
-    """Read a network now, so that what is wrong with it shows before the long steps."""
+def _time(path: Path, calibration: Path | None, config: Config) -> "NetworkTime":
+    """Compile a network: what it takes, and how long."""
+    from rowmesh.gen.compiler import compile_graph
     from rowmesh.gen.flow import load_graph
+    from rowmesh.synth.fpga_report import NetworkTime
 
-    network = load_graph(path)
-
-    def time(config: Config) -> "NetworkTime":
-        from rowmesh.gen.compiler import compile_graph
-        from rowmesh.synth.fpga_report import NetworkTime
-
-        try:
-            compiled = compile_graph(network.graph, config, lambda line: None)
-        except ValueError as error:
-            raise RowmeshError(f"{path}: {error}") from None
-        layers = compiled.layers
-        return NetworkTime(
-            name=path.name,
-            cycles=sum(layer.predicted_cycles for layer in layers),
-            effectual_macs=sum(
-                layer.utilization * layer.predicted_cycles * config.macs for layer in layers
-            ),
-            memory_bytes=len(compiled.image),
-        )
-
-    return time
+    graph = load_graph(path, calibration).graph
+    try:
+        compiled = compile_graph(graph, config, lambda line: None)
+    except RowmeshError as error:
+        raise RowmeshError(f"{path}: {error}") from None
+    layers = compiled.layers
+    return NetworkTime(
+        name=path.name,
+        cycles=sum(layer.predicted_cycles for layer in layers),
+        effectual_macs=sum(
+            layer.utilization * layer.predicted_cycles * config.macs for layer in layers
+        ),
+        memory_bytes=len(compiled.image),
+    )

@@ -244,7 +244,7 @@ def emit_rtlil(component: "wiring.Component[Any]", name: str, platform: Any = No
     return fold("\n".join(sharing.texts), name)
 
 
-def emit(component: "wiring.Component[Any]", name: str) -> str:
+def emit(component: "wiring.Component[Any]", name: str, platform: Any = None) -> str:
     """Convert a component to Verilog in which each distinct module appears once.
 
     Stream and other interface ports become flat ports: ``iact__payload``, ``iact__valid``.
@@ -255,6 +255,8 @@ def emit(component: "wiring.Component[Any]", name: str) -> str:
         What to convert; only the clock domain ``sync`` (ports ``clk`` and ``rst``) is allowed.
     name : str
         Name of the top module.
+    platform : object, optional
+        See `emit_rtlil`.
 
     Returns
     -------
@@ -269,7 +271,7 @@ def emit(component: "wiring.Component[Any]", name: str) -> str:
     yosys: Any = find_yosys(lambda version: version >= (0, 40))  # type: ignore[no-untyped-call]
     removed = "-remove generator -remove top -remove src"
     script = [
-        f"read_rtlil <<rtlil\n{emit_rtlil(component, name)}\nrtlil",
+        f"read_rtlil <<rtlil\n{emit_rtlil(component, name, platform)}\nrtlil",
         "proc -nomux -norom",
         "memory_collect",
         f"attrmap {removed}",

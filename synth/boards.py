@@ -141,6 +141,10 @@ class Board:
         """What there is room for."""
         return DEVICES[self.device_name]
 
+    def options(self) -> list[str]:
+        """Device, package and speed grade for nextpnr-ecp5."""
+        return [self.device_option, "--package", self.package, "--speed", self.speed]
+
     def lpf(self) -> str:
         """Constraints: pins, and the oscillator's frequency, from which nextpnr derives others."""
         lines = [f'FREQUENCY PORT "{self.clock.port}" {self.clock_hz / 1e6:g} MHZ;']

@@ -18,18 +18,21 @@ from rowmesh.gen.errors import RowmeshError
 from rowmesh.rtl.config import Config
 from rowmesh.synth import fpga_pll, fpga_top
 from rowmesh.synth.boards import Board, load_board
+from rowmesh.synth.fpga_flow import SOURCE, Flow
 from rowmesh.synth.fpga_pll import Pll, find_pll
 from rowmesh.synth.fpga_report import FpgaReport, NetworkTime
-from rowmesh.synth.fpga_stat import check_room, read_stat, synth_script
-from rowmesh.synth.fpga_steps import Steps
-from rowmesh.synth.fpga_timing import Timing, read_timing
-from rowmesh.synth.fpga_tools import ECPPACK, NEXTPNR, YOSYS, FoundTool
-from rowmesh.synth.process import Progress, quiet, run_logged
+from rowmesh.synth.fpga_stat import check_room
+from rowmesh.synth.fpga_timing import Timing
+from rowmesh.synth.fpga_tools import ECPPACK, NEXTPNR, YOSYS
+from rowmesh.synth.process import Progress, quiet
 
 __all__ = ["TOP", "FpgaJob", "build", "design_rtlil"]
 
 #: Module of the whole board.
 TOP = "rowmesh_board"
+
+#: Constraints: pins, and the oscillator.
+_LPF = "board.lpf"
 
 MakeDesign = Callable[[Config, float, int], fpga_top.Design]
 
@@ -109,6 +112,13 @@ class FpgaJob:
         """Makes the clock."""
         return find_pll(self.board.clock_hz, self.mhz * 1e6)
 
+    def options(self) -> list[str]:
+        """Of nextpnr-ecp5."""
+        return [
+            *self.board.options(),
+            *("--lpf", _LPF, "--freq", f"{self.pll.clock_hz / 1e6:g}"),
+        ]
+
 
 def design_rtlil(job: FpgaJob) -> str:
     """The whole board in RTLIL; memories as an FPGA has them."""
@@ -121,7 +131,7 @@ def build(
     job: FpgaJob,
     *,
     synth_only: bool = False,
-    networks: Callable[[], tuple[NetworkTime, ...]] = tuple,
+    networks: tuple[NetworkTime, ...] = (),
     progress: Progress = quiet,
     status: Progress = quiet,
 ) -> FpgaReport:
@@ -133,8 +143,8 @@ def build(
         What to build.
     synth_only : bool
         Stop behind the check that the FPGA has the room; the report has no timing.
-    networks : callable
-        Gives the networks whose time the report shall say.
+    networks : tuple of NetworkTime
+        Networks whose time the report says.
     progress, status : callable
         Are told what is done, and what goes on within a step.
 
@@ -151,13 +161,14 @@ def build(
     RuntimeError
         A tool failed; carries the end of its log.
     """
-    flow = _Flow(job, progress, status)
-    flow.find_tools(synth_only)
-    flow.generate()
-    flow.synthesize()
+    tools = (YOSYS,) if synth_only else (YOSYS, NEXTPNR, ECPPACK)
+    flow = Flow(job.folder, TOP, tools, progress=progress, status=status)
+    _generate(job, flow)
+    usages = flow.synthesize()
+    check_room(usages, job.board)
     timings: list[Timing] = []
     if not synth_only:
-        timings = [flow.place_and_route(seed) for seed in job.seeds]
+        timings = [flow.place_and_route(seed, job.options(), files=[_LPF]) for seed in job.seeds]
     report = FpgaReport(
         config=job.config,
         config_name=job.config_name,
@@ -165,9 +176,9 @@ def build(
         clock_mhz=job.pll.clock_hz / 1e6,
         memory_bytes=job.memory_bytes,
         tools=tuple(str(tool) for tool in flow.tools.values()),
-        usages=flow.usages,
+        usages=usages,
         timings=tuple(timings),
-        networks=networks(),
+        networks=networks,
     )
     bitstream = f"{job.board.name}.bit"
     report.write(job.folder)
@@ -185,120 +196,18 @@ def build(
     return report
 
 
-class _Flow:
-    """The steps of one job."""
+def _generate(job: FpgaJob, flow: Flow) -> None:
+    """RTLIL of the board, and its constraints."""
 
-    def __init__(self, job: FpgaJob, progress: Progress, status: Progress) -> None:
-        self.job, self.progress, self.status = job, progress, status
-        self.steps = Steps(job.folder, progress)
-        self.tools: dict[str, FoundTool] = {}
+    def work(parts: Mapping[str, str]) -> None:
+        flow.status("generating RTLIL")
+        text = design_rtlil(job)
+        (job.folder / parts[SOURCE]).write_text(text, encoding="utf-8")
+        (job.folder / parts[_LPF]).write_text(job.board.lpf(), encoding="utf-8")
 
-    def find_tools(self, synth_only: bool) -> None:
-        """All before the first step, which takes long."""
-        for tool in (YOSYS,) if synth_only else (YOSYS, NEXTPNR, ECPPACK):
-            self.tools[tool.name] = found = tool.find(self.status)
-            self.progress(f"using {found}")
-
-    def generate(self) -> None:
-        """RTLIL of the board, and its constraints."""
-        job = self.job
-
-        def work(parts: Mapping[str, str]) -> None:
-            self.status("generating RTLIL")
-            text = design_rtlil(job)
-            (job.folder / parts["design.il"]).write_text(text, encoding="utf-8")
-            (job.folder / parts["board.lpf"]).write_text(job.board.lpf(), encoding="utf-8")
-
-        design = (job.make_design.__module__, job.make_design.__qualname__)
-        wanted = (job.config.to_toml(), repr(job.board), repr(job.pll), str(job.memory_bytes))
-        self._step("generate", ("design.il", "board.lpf"), work, (*design, *wanted, _sources()))
-
-    def synthesize(self) -> None:
-        """Netlist for the FPGA; then compare what it takes with what there is."""
-        folder = self.job.folder
-        text = (folder / "design.il").read_text(encoding="utf-8")
-        modules = list(verilog.instance_counts(text, TOP))
-        plain = synth_script("design.il", TOP, modules, "stat.json", "netlist.json")
-        mapped = 0
-
-        def watch(line: str) -> None:
-            nonlocal mapped
-            if line.startswith("Extracted ") and "from module" in line:
-                mapped += 1
-                self.status(f"synth: {line.split('`')[1].split(chr(39))[0]} (part {mapped})")
-
-        def work(parts: Mapping[str, str]) -> None:
-            self.status(f"synth: {len(modules)} distinct modules")
-            script = synth_script(
-                "design.il", TOP, modules, parts["stat.json"], parts["netlist.json"]
-            )
-            (folder / "synth.ys").write_text(script, encoding="utf-8")
-            self._run("yosys", ["synth.ys"], "synth", watch)
-
-        inputs = (plain, self.tools["yosys"].version)
-        self._step("synth", ("stat.json", "netlist.json"), work, inputs, ("design.il",))
-        self.usages = read_stat(folder / "stat.json", TOP)
-        check_room(self.usages, self.job.board)
-
-    def place_and_route(self, seed: int) -> Timing:
-        """One placement; a clock that is too slow is no failure here."""
-        board = self.job.board
-        config, report = f"seed_{seed}.config", f"seed_{seed}.json"
-        options = [
-            board.device_option,
-            *("--package", board.package, "--speed", board.speed),
-            *("--json", "netlist.json", "--lpf", "board.lpf"),
-            *("--freq", f"{self.job.pll.clock_hz / 1e6:g}"),
-            *("--seed", str(seed), "--timing-allow-fail"),
-        ]
-        name = f"place_{seed}"
-
-        def watch(line: str) -> None:
-            text = line.removeprefix("Info:").strip()
-            if text and not text.startswith(("Source", "Sink", "Defined", "/", "routing", "logic")):
-                self.status(f"{name}: {text[:60]}")
-
-        def work(parts: Mapping[str, str]) -> None:
-            written = ["--textcfg", parts[config], "--report", parts[report]]
-            self._run("nextpnr-ecp5", [*options, *written], name, watch)
-
-        inputs = (*options, self.tools["nextpnr-ecp5"].version)
-        self._step(name, (config, report), work, inputs, ("netlist.json", "board.lpf"))
-        timing = read_timing(self.job.folder / report, seed)
-        self.progress(f"{name}: {timing.fmax_mhz:.1f} MHz of {timing.target_mhz:.1f} MHz")
-        return timing
-
-    def pack(self, seed: int, bitstream: str) -> None:
-        """The bitstream of one placement."""
-        config = f"seed_{seed}.config"
-
-        def work(parts: Mapping[str, str]) -> None:
-            self._run("ecppack", ["--compress", config, parts[bitstream]], "pack", quiet)
-
-        self._step("pack", (bitstream,), work, (self.tools["ecppack"].version,), (config,))
-
-    # -- parts ---------------------------------------------------------------------------------
-
-    def _step(
-        self,
-        name: str,
-        outputs: Sequence[str],
-        work: Callable[[Mapping[str, str]], None],
-        texts: Sequence[str],
-        files: Sequence[str] = (),
-    ) -> None:
-        if self.steps.run(name, outputs, work, texts=texts, files=files):
-            self.progress(f"{name}: done")
-
-    def _run(self, tool: str, options: Sequence[str], name: str, watch: Progress) -> None:
-        run_logged(
-            [self.tools[tool].command, *options],
-            self.job.folder,
-            name=name,
-            subject=f"{self.job.folder / name}.log",
-            watch=watch,
-            progress=self.status,
-        )
+    design = (job.make_design.__module__, job.make_design.__qualname__)
+    wanted = (job.config.to_toml(), repr(job.board), repr(job.pll), str(job.memory_bytes))
+    flow.step("generate", (SOURCE, _LPF), work, (*design, *wanted, _sources()))
 
 
 def _sources() -> str:

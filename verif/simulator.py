@@ -124,6 +124,7 @@ def run_bench(
     tests: Sequence[str] | None = None,
     name: str | None = None,
     quick_build: bool = False,
+    platform: object = None,
 ) -> None:
     """Simulate a component under a cocotb module and fail when any of its tests fails.
 
@@ -151,6 +152,8 @@ def run_bench(
     quick_build : bool
         For a large design that runs for few cycles: Verilator's code is compiled without
         optimization, in a third of the time.
+    platform : object, optional
+        The component as on this FPGA: see `rowmesh.rtl.spad`.
 
     Raises
     ------
@@ -161,7 +164,7 @@ def run_bench(
     """
     __tracebackhide__ = True
     top = name or type(component).__name__.lower()
-    build = _build_bench(_verilog(component, top), top, sim, quick_build)
+    build = _build_bench(_verilog(component, top, platform), top, sim, quick_build)
     extra = {"PYTHONHASHSEED": "0", **(env or {})}
     if config is not None:
         extra["ROWMESH_CONFIG"] = json.dumps(dataclasses.asdict(config))
@@ -173,9 +176,9 @@ def run_bench(
 
 
 @functools.lru_cache(maxsize=1)
-def _verilog(component: "wiring.Component[Any]", top: str) -> str:
+def _verilog(component: "wiring.Component[Any]", top: str, platform: object) -> str:
     """Verilog of a component that several benches in a row may run on."""
-    return emit(component, top)
+    return emit(component, top, platform)
 
 
 def _build_bench(verilog: str, top: str, sim: Simulator, quick: bool) -> Path:

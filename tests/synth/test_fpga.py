@@ -243,7 +243,7 @@ def test_synth_only(tools: Path, tmp_path: Path) -> None:
 def test_report(tools: Path, tmp_path: Path) -> None:
     small = NetworkTime(name="a.tflite", cycles=1e6, effectual_macs=5e6, memory_bytes=60_000)
     large = replace(small, name="b.tflite", memory_bytes=70_000)
-    build(blinker(tmp_path), networks=lambda: (small, large))
+    build(blinker(tmp_path), networks=(small, large))
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["peak_gops"] == 2 * 8 * 50 / 1000
     assert report["total"]["luts"] == 100 + 2 * 10 + 4 * 5
