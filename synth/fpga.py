@@ -34,7 +34,7 @@ TOP = "rowmesh_board"
 #: Constraints: pins, and the oscillator.
 _LPF = "board.lpf"
 
-MakeDesign = Callable[[Config, float, int], fpga_top.Design]
+MakeDesign = Callable[[Config, float, int], Any]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,10 +50,24 @@ BLOCKS = {
     "write_channel",
 }
 
+#: Delay in ps that the mapper may spend between registers, as far as it sees: what is faster gives
+#: way to what is smaller.
+_DELAY = 7000
+
+#: Adders and comparators of so many bits take fewer lookup tables without a carry chain, which has
+#: ends of its own.
+_ADDER = 6
+
+#: FIFOs of whole bursts and parameters are too small for block RAM in the eyes of Yosys.
 _SYNTH = """\
 read_rtlil {source}
 {keep}
-synth_ecp5 -top {top}
+synth_ecp5 -top {top} -run begin:map_ram
+setattr -set ram_style "block" */*beats.storage */*params.lane_*
+synth_ecp5 -top {top} -run map_ram:map_gates
+techmap t:$alu r:Y_WIDTH<={adder} %i
+scratchpad -set abc9.D {delay}
+synth_ecp5 -top {top} -run map_gates:
 check -assert
 tee -o {stat} stat -json
 setattr -mod -unset keep_hierarchy *
@@ -79,7 +93,15 @@ def synth_script(source: str, top: str, modules: Iterable[str], stat: str, netli
     """
     apart = [name for name in modules if re.sub(r"_\d+$", "", name) in BLOCKS]
     keep = "\n".join(f"setattr -mod -set keep_hierarchy 1 {name}" for name in apart)
-    return _SYNTH.format(source=source, top=top, keep=keep, stat=stat, netlist=netlist)
+    return _SYNTH.format(
+        source=source,
+        top=top,
+        keep=keep,
+        stat=stat,
+        netlist=netlist,
+        delay=_DELAY,
+        adder=_ADDER,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

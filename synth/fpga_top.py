@@ -1,6 +1,6 @@
 """The top of the design on a board: clock, reset, pins, and the shell."""
 
-from typing import Any, Protocol
+from typing import Any
 
 from amaranth.hdl import ClockDomain, ClockSignal, Instance, Module, ResetSignal, Signal
 from amaranth.lib import wiring
@@ -12,24 +12,15 @@ from rowmesh.rtl.shell.shell import Shell
 from rowmesh.synth.boards import Board
 from rowmesh.synth.fpga_pll import Pll
 
-__all__ = ["BoardTop", "Design", "make_shell"]
+__all__ = ["BoardTop", "make_shell"]
 
 #: Cycles of reset once the clock is stable.
 _RESET_CYCLES = 64
 
 
-class Design(Protocol):
-    """What runs on a board: a component in the domain ``sync`` with these ports."""
-
-    rx: Any
-    tx: Any
-    leds: Any
-
-
-def make_shell(config: Config, clock_hz: float, memory_bytes: int) -> Design:
+def make_shell(config: Config, clock_hz: float, memory_bytes: int) -> Any:
     """The shell with its memory in block RAM: what `BoardTop` is given by default."""
-    shell: Design = Shell(config, clock_hz=round(clock_hz), memory_bytes=memory_bytes)
-    return shell
+    return Shell(config, clock_hz=round(clock_hz), memory_bytes=memory_bytes)
 
 
 class BoardTop(wiring.Component):  # type: ignore[type-arg]
@@ -37,8 +28,9 @@ class BoardTop(wiring.Component):  # type: ignore[type-arg]
 
     Parameters
     ----------
-    design : Design
-        Its output `leds` has four bits; a board with fewer LEDs shows the first ones.
+    design
+        Component in the domain ``sync`` with the ports `rx`, `tx` and `leds`, of four bits: a board
+        with fewer LEDs shows the first ones.
     board : Board
         Where it runs.
     pll : Pll
@@ -58,7 +50,7 @@ class BoardTop(wiring.Component):  # type: ignore[type-arg]
     Reset lasts until the PLL is locked and 64 cycles more; it comes from a register.
     """
 
-    def __init__(self, design: Design, board: Board, pll: Pll) -> None:
+    def __init__(self, design: Any, board: Board, pll: Pll) -> None:
         self.design, self.board, self.pll = design, board, pll
         members: dict[str, Any] = {"clk_in": In(1), "rx": In(1), "tx": Out(1)}
         members |= {pin.port: Out(1) for pin in board.leds}
