@@ -79,7 +79,7 @@ class BoardTop(wiring.Component):  # type: ignore[type-arg]
             a_ICP_CURRENT="12",
             a_LPF_RESISTOR="8",
             i_CLKI=ports.clk_in,
-            i_CLKFB=clock,
+            i_CLKFB=0,
             i_RST=0,
             i_STDBY=0,
             i_PHASESEL0=0,

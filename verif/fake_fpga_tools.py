@@ -58,7 +58,9 @@ def _synthesize(script: str, settings: dict[str, Any]) -> None:
 
 
 def _place(options: dict[str, str], settings: dict[str, Any]) -> int:
-    Path(options["--textcfg"]).write_text("half a placement", encoding="utf-8")
+    Path(options["--textcfg"]).write_text(
+        f"seed {options['--seed']} at {options['--freq']} MHz", encoding="utf-8"
+    )
     if os.environ.get("FAKE_BREAK"):
         print("ERROR: broken off")
         return 3
