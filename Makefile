@@ -7,6 +7,10 @@ WAVES  ?=
 # Of `make soak`.
 N      ?= 5000
 EACH   ?= 250
+# Of `make fpga`: see docs/fpga.md. FREQ in MHz, SEEDS placements of which the fastest is taken.
+BOARD  ?= ulx3s_85f
+FREQ   ?=
+SEEDS  ?=
 # Tests that `make sim` and `make test` run: a folder, a file, or a pytest name in quotes.
 TESTS  ?= tests
 VENV   ?= .venv
@@ -21,7 +25,7 @@ STAMP   := $(VENV)/.rowmesh-installed
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint rtl sim sim-shell sim-netlist networks soak area bench clean
+.PHONY: help setup demo test lint rtl sim sim-shell sim-netlist networks soak area fpga bench clean
 
 help: ## list the targets
 	@echo "rowmesh: make <target> [CONFIG=$(CONFIG)] [SIM=$(SIM)] [SEED=$(SEED)] [WAVES=1] [TESTS=$(TESTS)]"
@@ -65,6 +69,10 @@ soak: $(STAMP) ## run N random networks on the RTL of random machines, EACH on o
 
 area: $(STAMP) ## synthesize CONFIG and print its area by component
 	$(BIN)/rowmesh area --config $(CONFIG)
+
+fpga: $(STAMP) ## build the bitstream of CONFIG for BOARD [FREQ=MHz] [SEEDS=n], and its report
+	$(BIN)/rowmesh fpga --config $(CONFIG) --board $(BOARD) \
+		$(if $(FREQ),--freq $(FREQ)) $(if $(SEEDS),--seeds $(SEEDS))
 
 bench: $(STAMP) ## measure the published workloads on the RTL; QUICK=1: a few layers
 	$(PYTHON) -m rowmesh.verif.benchmarks $(if $(QUICK),--quick)

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from rowmesh.gen.cli_fpga import add_fpga
 from rowmesh.gen.cli_prune import add_prune
 from rowmesh.rtl.config import PRESETS, load_config
 from rowmesh.rtl.shell.baud import DEFAULT_BAUD
@@ -199,6 +200,7 @@ def area(config: ConfigOption = "demo") -> None:
     report_area(checked)
 
 
+add_fpga(app)
 add_prune(app)
 
 

@@ -136,8 +136,9 @@ class _Sharing:
         RTLIL of the designs converted so far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, platform: Any = None) -> None:
         self.texts: list[str] = []
+        self._platform = platform
         self._names: dict[Hashable, tuple[str, list[str]]] = {}
         self._elaborate: Callable[[Any, Any], Fragment] = Fragment.get
         self._plain = 0
@@ -155,7 +156,7 @@ class _Sharing:
     def convert(self, component: "wiring.Component[Any]", name: str) -> set[str]:
         """Convert one component, its equal parts shared; return the names of its clock ports."""
         ports = _ports(component)
-        fragment = self._elaborate(component, None)
+        fragment = self._elaborate(component, self._platform)
         text, _ = rtlil.convert_fragment(fragment, ports, name, emit_src=False)
         found = set(Module.split(text)[name].ports())
         extra = found - set(ports)
@@ -214,7 +215,7 @@ def _no_collection() -> Iterator[None]:
 # -- the two ways out ---------------------------------------------------------------------------
 
 
-def emit_rtlil(component: "wiring.Component[Any]", name: str) -> str:
+def emit_rtlil(component: "wiring.Component[Any]", name: str, platform: Any = None) -> str:
     """Convert a component to RTLIL in which each distinct module appears once.
 
     Parameters
@@ -223,6 +224,8 @@ def emit_rtlil(component: "wiring.Component[Any]", name: str) -> str:
         What to convert; only the clock domain ``sync`` (ports ``clk`` and ``rst``) is allowed.
     name : str
         Name of the top module.
+    platform : object, optional
+        What `elaborate` is given: an FPGA (see `rowmesh.rtl.spad`), or nothing.
 
     Returns
     -------
@@ -235,13 +238,13 @@ def emit_rtlil(component: "wiring.Component[Any]", name: str) -> str:
     ValueError
         A component uses a signal or a clock domain that does not come in through its ports.
     """
-    sharing = _Sharing()
+    sharing = _Sharing(platform)
     with _no_collection(), sharing.active():
         sharing.convert(component, name)
     return fold("\n".join(sharing.texts), name)
 
 
-def emit(component: "wiring.Component[Any]", name: str) -> str:
+def emit(component: "wiring.Component[Any]", name: str, platform: Any = None) -> str:
     """Convert a component to Verilog in which each distinct module appears once.
 
     Stream and other interface ports become flat ports: ``iact__payload``, ``iact__valid``.
@@ -252,6 +255,8 @@ def emit(component: "wiring.Component[Any]", name: str) -> str:
         What to convert; only the clock domain ``sync`` (ports ``clk`` and ``rst``) is allowed.
     name : str
         Name of the top module.
+    platform : object, optional
+        See `emit_rtlil`.
 
     Returns
     -------
@@ -266,7 +271,7 @@ def emit(component: "wiring.Component[Any]", name: str) -> str:
     yosys: Any = find_yosys(lambda version: version >= (0, 40))  # type: ignore[no-untyped-call]
     removed = "-remove generator -remove top -remove src"
     script = [
-        f"read_rtlil <<rtlil\n{emit_rtlil(component, name)}\nrtlil",
+        f"read_rtlil <<rtlil\n{emit_rtlil(component, name, platform)}\nrtlil",
         "proc -nomux -norom",
         "memory_collect",
         f"attrmap {removed}",

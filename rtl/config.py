@@ -323,7 +323,24 @@ PRESETS: dict[str, Callable[[], Config]] = {
         glb_psum_count=768,
         param_depth=1024,
     ),
+    # One cluster, as the parts that a cluster has once are large beside its PEs; one master of
+    # 64 bits. Banks and parameters fill the block RAMs that their widths take: see docs/fpga.md.
+    "fpga_25f": lambda: _fpga(pe_rows=2, pe_cols=2, glb_iact_banks=1),
+    "fpga_85f": lambda: _fpga(pe_rows=3, pe_cols=8, glb_iact_banks=2),
 }
+
+
+def _fpga(*, pe_rows: int, pe_cols: int, glb_iact_banks: int) -> Config:
+    return Config(
+        cluster_rows=1,
+        cluster_cols=1,
+        pe_rows=pe_rows,
+        pe_cols=pe_cols,
+        glb_iact_banks=glb_iact_banks,
+        glb_iact_bytes=4096,
+        param_depth=512,
+        axi_data_bits=64,
+    )
 
 
 def _preset(name: object) -> Config:

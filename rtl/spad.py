@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Mux
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -10,6 +10,9 @@ from amaranth.lib.wiring import In, Out
 from rowmesh.rtl.config import bits_for
 
 __all__ = ["Spad"]
+
+#: Words of a distributed RAM of an FPGA.
+RAM_WORDS = 16
 
 
 class Spad(wiring.Component):
@@ -35,7 +38,9 @@ class Spad(wiring.Component):
     Notes
     -----
     Contents survive a reset: whoever reads knows what it wrote. Addresses of `depth` and beyond
-    read an undefined word and write nothing.
+    read an undefined word and write nothing. On an FPGA (`elaborate` is given a platform) a deeper
+    memory is made of distributed RAMs of 16 words, and there must be one write port: see
+    `UpdateSpad` for more.
     """
 
     def __init__(
@@ -51,6 +56,8 @@ class Spad(wiring.Component):
         super().__init__({"read": In(read).array(reads), "write": In(write).array(writes)})
 
     def elaborate(self, platform: Any) -> Module:
+        if platform is not None and self.depth > RAM_WORDS:
+            return self.elaborate_banks()
         m = Module()
         memory: Any = Memory(shape=self.width, depth=self.depth, init=[])
         m.submodules.memory = memory
@@ -66,4 +73,34 @@ class Spad(wiring.Component):
                 target.addr.eq(write[i].address),
                 target.data.eq(write[i].data),
             ]
+        return m
+
+    def elaborate_banks(self) -> Module:
+        """Memories of 16 words, and a tree of multiplexers that takes no more than it must."""
+        m = Module()
+        ports: Any = self
+        bits = bits_for(RAM_WORDS - 1)
+        banks: list[Any] = []
+        for first in range(0, self.depth, RAM_WORDS):
+            words = min(RAM_WORDS, self.depth - first)
+            bank = Spad(self.width, words, reads=self.reads, writes=self.writes, parts=self.parts)
+            m.submodules[f"bank_{len(banks)}"] = bank
+            banks.append(bank)
+        for number, bank in enumerate(banks):
+            low = bits_for(bank.depth - 1)
+            for inner, outer in zip(bank.read, ports.read, strict=True):
+                m.d.comb += inner.address.eq(outer.address[:low])
+            for inner, outer in zip(bank.write, ports.write, strict=True):
+                here = outer.address[bits:] == number
+                m.d.comb += [
+                    inner.address.eq(outer.address[:low]),
+                    inner.data.eq(outer.data),
+                    inner.enable.eq(Mux(here, outer.enable, 0)),
+                ]
+        for n, outer in enumerate(ports.read):
+            words_read = [bank.read[n].data for bank in banks]
+            for bit in outer.address[bits:]:
+                pairs = zip(words_read[::2], [*words_read[1::2], words_read[-1]], strict=False)
+                words_read = [Mux(bit, upper, lower) for lower, upper in pairs]
+            m.d.comb += outer.data.eq(words_read[0])
         return m

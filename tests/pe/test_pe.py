@@ -42,3 +42,12 @@ def config_of(name: str) -> Any:
 def test_pe(sim: Simulator, seed: int, name: str) -> None:
     config = config_of(name)
     run_bench(Pe(config), "rowmesh.verif.bench_pe", sim=sim, seed=seed, config=config)
+
+
+@pytest.mark.parametrize("name", ["tiny", "four_macs", "odd_sizes", "dense"])
+def test_pe_on_fpga(sim: Simulator, seed: int, name: str) -> None:
+    """With memories that have one write port each."""
+    config = config_of(name)
+    run_bench(
+        Pe(config), "rowmesh.verif.bench_pe", sim=sim, seed=seed, config=config, platform="fpga"
+    )
