@@ -2,8 +2,8 @@
 
 Every case is a whole network in one program, with its zeros, compared with the golden model in
 every layer. Results go to ``bench.json``, a table to ``bench.md``, and a plot of predicted against
-measured cycles to ``bench.svg``; the exit status is 1 when a value differs, or the cycle model is
-off by more than 5 % on a layer of more than 2,000 cycles.
+measured cycles to ``bench.svg``; the exit status is 1 when a value differs. Layers of more than
+2,000 cycles that the cycle model misses by more than 5 % are listed.
 """
 
 import dataclasses
@@ -128,10 +128,9 @@ class Outcome:
             if layer["cycles"] > LONG
         }
 
-    def problems(self) -> list[str]:
-        """What must not be, a line each."""
-        out = [f"{self.mismatches} values differ from the golden model"] * (self.mismatches > 0)
-        return out + [
+    def missed(self) -> list[str]:
+        """Layers that the cycle model misses, a line each."""
+        return [
             f"{name}: the cycle model is off by {error:+.1%}"
             for name, error in self.errors().items()
             if abs(error) > CLOSE
@@ -259,13 +258,13 @@ def main(
                 f"[{number + 1}/{len(cases)}] {_name(case)}: {done.cycles} cycles, "
                 f"{done.mismatches} mismatches, model off by {worst:.1%} at most"
             )
-            for problem in done.problems():
-                console.print(f"    {problem}")
+            for line in done.missed():
+                console.print(f"    {line}")
         if study is not None:
             console.print("Eyeriss v1 and the scaling study: modelled")
     write_results(out, outcomes, study.result() if study is not None else {})
     console.print(f"{out / 'bench.json'}: {len(outcomes)} results")
-    sys.exit(int(any(done.problems() for done in outcomes)))
+    sys.exit(int(any(done.mismatches for done in outcomes)))
 
 
 def _study() -> dict[str, Any]:
