@@ -15,6 +15,9 @@ __all__ = ["SOURCE", "Flow"]
 #: RTLIL that the steps begin with, and what synthesis makes of it.
 SOURCE, NETLIST, STAT = "design.il", "netlist.json", "stat.json"
 
+#: Written by Yosys itself.
+_YOSYS_LOG = "yosys.log"
+
 #: Lines of nextpnr that say nothing of where it is.
 _DETAIL = ("Source", "Sink", "Defined", "/", "routing", "logic")
 
@@ -85,7 +88,10 @@ class Flow:
             self.status(f"synth: {len(modules)} distinct modules")
             script = synth_script(SOURCE, self.top, modules, parts[STAT], parts[NETLIST])
             (self.folder / "synth.ys").write_text(script, encoding="utf-8")
-            self._run(YOSYS, ["synth.ys"], "synth", watch)
+            try:
+                self._run(YOSYS, ["synth.ys", "-l", _YOSYS_LOG], "synth", watch)
+            except RuntimeError as error:
+                raise RuntimeError(f"{error}{self._last_error()}") from None
 
         self.step("synth", (STAT, NETLIST), work, (plain, self._version(YOSYS)), (SOURCE,))
         return read_stat(self.folder / STAT, self.top)
@@ -129,6 +135,15 @@ class Flow:
             self._run(ECPPACK, ["--compress", config, parts[bitstream]], "pack", quiet)
 
         self.step("pack", (bitstream,), work, (self._version(ECPPACK),), (config,))
+
+    def _last_error(self) -> str:
+        """What Yosys itself wrote last: of the WebAssembly build all output ends with ABC's."""
+        path = self.folder / _YOSYS_LOG
+        if not path.exists():
+            return ""
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        errors = [line for line in lines if line.startswith("ERROR")]
+        return f"\n{_YOSYS_LOG}: {errors[-1]}" if errors else ""
 
     def _version(self, tool: Tool) -> str:
         return self.tools[tool.name].version

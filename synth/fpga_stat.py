@@ -52,11 +52,11 @@ BLOCKS = {
 
 #: Delay in ps that the mapper may spend between registers, as far as it sees: what is faster gives
 #: way to what is smaller.
-_DELAY = 7000
+_DELAY = 8000
 
 #: Adders and comparators of so many bits take fewer lookup tables without a carry chain, which has
 #: ends of its own.
-_ADDER = 6
+_ADDER = 5
 
 #: FIFOs of whole bursts and parameters are too small for block RAM in the eyes of Yosys.
 _SYNTH = """\
