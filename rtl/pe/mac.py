@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -94,11 +94,14 @@ class Mac(wiring.Component):
                 self.marker.eq(Mux(i.valid, i.payload.marker.as_value(), 0)),
             ]
         base, limit = self.build_place(m, go)
-        self.build_lanes(m, go, base, limit)
+        taken = Signal()
+        m.d.comb += taken.eq(go & i.valid & i.payload.hit)
+        addresses = self.build_addresses(m, taken, base, limit)
+        self.build_lanes(m, taken, addresses, limit)
         return m
 
-    def build_place(self, m: Module, go: Signal) -> tuple[Signal, Signal]:
-        """First psum of the window in the SPad, and the first one after it."""
+    def build_place(self, m: Module, go: Signal) -> tuple[Value, Signal]:
+        """First psum of the next cycle's window in the SPad; the first one after this window."""
         c = self.config
         work: Any = self.work
         finish: Any = self.finish
@@ -128,58 +131,62 @@ class Mac(wiring.Component):
             finish.end.eq(limit),
             finish.chain.eq(work.chain),
         ]
-        return base, limit
+        # The word that is taken while a window ends belongs to the next one.
+        return Mux(self.marker.window, next_base, base), limit
 
-    def build_lanes(self, m: Module, go: Signal, base: Signal, limit: Signal) -> None:
-        """Operands, products and addresses of every multiplier."""
+    def build_addresses(self, m: Module, taken: Signal, base: Value, limit: Signal) -> list[Value]:
+        """Psum address of every multiplier; a column goes on where its last word ended."""
+        c = self.config
+        i: Any = self.i
+        bits = self.records.psum_bits
+        count = c.macs_per_pe if c.sparse else 1
+        registers = [Signal(bits, name=f"address_{n}", reset_less=True) for n in range(count)]
+        addresses: list[Value] = [*registers]
+        if not c.sparse:
+            addresses = [(registers[0] + n)[:bits] for n in range(c.macs_per_pe)]
+        following, origin = Signal(bits), Signal(bits)
+        m.d.comb += [
+            # Beyond the limit it stays beyond, however long a malformed column is.
+            following.eq(Mux(addresses[-1] >= limit, limit, addresses[-1] + 1)),
+            origin.eq(Mux(i.payload.first, base, following)),
+        ]
+        offset: Any = 0
+        for n, register in enumerate(registers):
+            if c.sparse:
+                offset = offset + i.payload.pairs[n].count + (n > 0)
+            with m.If(taken):
+                m.d.sync += register.eq(origin + offset)
+        return addresses
+
+    def build_lanes(self, m: Module, taken: Signal, addresses: list[Value], limit: Signal) -> None:
+        """Operands and products of every multiplier."""
         c = self.config
         i: Any = self.i
         o: Any = self.o
         work: Any = self.work
-        bits = self.records.psum_bits
-        first = Signal(reset_less=True)
-        following, origin = Signal(bits, reset_less=True), Signal(bits)
-        taken = go & i.valid & i.payload.hit
         value = Signal(c.iact_bits, reset_less=True)
         nonzero = [~zero(i.payload.pairs[n].value) for n in range(c.macs_per_pe)]
         loads = taken if c.sparse else taken & ~zero(i.payload.value)
         with m.If(loads):
             m.d.sync += value.eq(i.payload.value)
-        with m.If(taken):
-            m.d.sync += first.eq(i.payload.first)
-        m.d.comb += origin.eq(Mux(first, base, following))
         working, beyond = Signal(c.macs_per_pe), Signal(c.macs_per_pe)
         operand = Signal(signed(c.iact_bits + 1))
         m.d.comb += operand.eq(Mux(work.iact_signed, value.as_signed(), value))
-        at: Any = origin
-        for n in range(c.macs_per_pe):
+        for n, address in enumerate(addresses):
             pair = i.payload.pairs[n]
             weight = Signal(pair.value.shape(), name=f"weight_{n}", reset_less=True)
             active = Signal(name=f"active_{n}", reset_less=True)
-            address = Signal(bits, name=f"address_{n}")
             with m.If(taken):
                 m.d.sync += active.eq(loads & nonzero[n])
             with m.If(loads):
                 m.d.sync += weight.eq(pair.value)
-            if c.sparse:
-                count = Signal(c.count_bits, name=f"count_{n}", reset_less=True)
-                with m.If(taken):
-                    m.d.sync += count.eq(pair.count)
-                at = at + count
             m.d.comb += [
-                address.eq(at),
                 working[n].eq(self.compute & active),
                 beyond[n].eq(working[n] & (address >= limit)),
-            ]
-            at = address + 1
-            m.d.comb += [
                 o[n].active.eq(working[n] & ~beyond[n]),
                 o[n].address.eq(address),
                 o[n].product.eq(operand * weight),
             ]
-        with m.If(self.compute):
-            # Beyond the limit it stays beyond, however long a malformed column is.
-            m.d.sync += following.eq(Mux(at > limit, limit, at))
         m.d.comb += [
             self.macs.eq(sum(working[n] for n in range(c.macs_per_pe))),
             self.fault.eq(beyond.any()),
