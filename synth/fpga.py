@@ -5,6 +5,7 @@ Steps: RTLIL, synthesis, room on the FPGA, placing and routing (once a seed), bi
 
 import hashlib
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +27,7 @@ from rowmesh.synth.fpga_timing import Timing
 from rowmesh.synth.fpga_tools import ECPPACK, NEXTPNR, YOSYS
 from rowmesh.synth.process import Progress, quiet
 
-__all__ = ["TOP", "FpgaJob", "build", "design_rtlil"]
+__all__ = ["TOP", "FpgaJob", "build", "design_rtlil", "plain_names"]
 
 #: Module of the whole board.
 TOP = "rowmesh_board"
@@ -124,7 +125,15 @@ def design_rtlil(job: FpgaJob) -> str:
     """The whole board in RTLIL; memories as an FPGA has them."""
     design = job.make_design(job.config, job.pll.clock_hz, job.memory_bytes)
     top = fpga_top.BoardTop(design, job.board, job.pll)
-    return verilog.emit_rtlil(top, TOP, platform=job.board)
+    return plain_names(verilog.emit_rtlil(top, TOP, platform=job.board))
+
+
+def plain_names(text: str) -> str:
+    """RTLIL in which no signal is named like a bit of another one: ``ring.0`` for ``ring[0]``.
+
+    The AIGER reader of Yosys takes one for the other, which ends in two drivers of a bit.
+    """
+    return re.sub(r"\\\S*\[\S*", lambda m: m[0].replace("[", ".").replace("]", ""), text)
 
 
 def build(

@@ -14,6 +14,7 @@ from rowmesh.gen.verilog import emit_rtlil
 from rowmesh.rtl.config import load_config
 from rowmesh.rtl.pe.pe import Pe
 from rowmesh.synth.boards import load_board
+from rowmesh.synth.fpga import plain_names
 from rowmesh.synth.fpga_flow import SOURCE, Flow
 from rowmesh.synth.fpga_stat import Usage, total
 from rowmesh.synth.fpga_timing import Timing
@@ -46,7 +47,7 @@ def measure_pe(
     board = load_board("ulx3s_85f")
     flow = Flow(folder, _TOP, (YOSYS, NEXTPNR), progress=progress)
     text = emit_rtlil(Pe(load_config(config_name)), _TOP, platform=board)
-    (folder / SOURCE).write_text(text, encoding="utf-8")
+    (folder / SOURCE).write_text(plain_names(text), encoding="utf-8")
     usages = flow.synthesize()
     options = [*board.options(), "--out-of-context", "--freq", f"{mhz:g}"]
     timings = [flow.place_and_route(seed, options) for seed in seeds]

@@ -15,7 +15,7 @@ from rowmesh.gen import cli
 from rowmesh.gen.errors import RowmeshError
 from rowmesh.rtl.config import Config, load_config
 from rowmesh.synth.boards import BOARDS, load_board
-from rowmesh.synth.fpga import FpgaJob, build
+from rowmesh.synth.fpga import FpgaJob, build, plain_names
 from rowmesh.synth.fpga_pll import find_pll
 from rowmesh.synth.fpga_report import NetworkTime
 from rowmesh.synth.fpga_tools import ECPPACK, NEXTPNR, YOSYS
@@ -69,6 +69,13 @@ def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | Non
     with pytest.raises(SystemExit) as ended:
         cli.main()
     return ended.value.code
+
+
+def test_plain_names() -> None:
+    """Parts of a signal get names of their own; its bits stay bits."""
+    text = "wire width 2 \\ring[0][1]\nconnect \\ring [0] \\a.b[1].c [1:0]\n"
+    expected = "wire width 2 \\ring.0.1\nconnect \\ring [0] \\a.b.1.c [1:0]\n"
+    assert plain_names(text) == expected
 
 
 # -- bad input ----------------------------------------------------------------------------------
