@@ -78,7 +78,8 @@ def netlist(
         Yosys is missing or failed, or found a combinational loop, or a net that nothing or more
         than one thing drives.
     """
-    verilog = emit(component, top)
+    # With the memories of an FPGA, as in a bitstream.
+    verilog = emit(component, top, "ecp5")
     folder = build_directory() / "netlist" / f"{top}-{digest(verilog, _SCRIPT)}"
     done = folder / f"{top}_netlist.v"
     with locked(folder):
