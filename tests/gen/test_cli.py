@@ -35,7 +35,8 @@ class TestCommands:
     def test_config_lists_presets(self) -> None:
         status, out, err = self.call("config")
         assert (status, err) == (0, "")
-        assert [line.split()[0] for line in out.splitlines()] == ["tiny", "demo", "eyeriss_v2"]
+        presets = ["tiny", "demo", "eyeriss_v2", "fpga_25f", "fpga_85f"]
+        assert [line.split()[0] for line in out.splitlines()] == presets
         assert "192 PEs, 384 MACs" in out
 
     @pytest.mark.parametrize("preset", ["tiny", "demo", "eyeriss_v2"])
