@@ -25,7 +25,7 @@ STAMP   := $(VENV)/.rowmesh-installed
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint rtl sim sim-shell sim-netlist networks soak area fpga bench clean
+.PHONY: help setup demo test test-long lint rtl sim sim-shell sim-netlist networks soak area fpga bench clean
 
 help: ## list the targets
 	@echo "rowmesh: make <target> [CONFIG=$(CONFIG)] [SIM=$(SIM)] [SEED=$(SEED)] [WAVES=1] [TESTS=$(TESTS)]"
@@ -41,7 +41,10 @@ demo: $(STAMP) ## run a trained network on the generated RTL, image by image, ag
 	$(PYTHON) -m rowmesh.gen.demo
 
 test: lint ## lint, then every test on both simulators
-	$(PYTHON) -m pytest -n $(JOBS) -rs $(TESTS)
+	$(PYTHON) -m pytest -n $(JOBS) -rs -m "not long" $(TESTS)
+
+test-long: $(STAMP) ## the tests that place and route
+	$(PYTHON) -m pytest -n $(JOBS) -rs -m long $(TESTS)
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .

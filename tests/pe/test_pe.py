@@ -44,7 +44,7 @@ def test_pe(sim: Simulator, seed: int, name: str) -> None:
     run_bench(Pe(config), "rowmesh.verif.bench_pe", sim=sim, seed=seed, config=config)
 
 
-@pytest.mark.parametrize("name", ["tiny", "four_macs", "odd_sizes", "dense"])
+@pytest.mark.parametrize("name", ["four_macs", "odd_sizes"])
 def test_pe_on_fpga(sim: Simulator, seed: int, name: str) -> None:
     """With memories that have one write port each."""
     config = config_of(name)

