@@ -8,7 +8,7 @@ import cocotb
 from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiBus, AxiMaster, AxiResp, AxiSlave
 
-from rowmesh.verif.dma_harness import SlaveMemory, pauses
+from rowmesh.verif.dma_harness import SlaveMemory, pause_port
 from rowmesh.verif.stream import quiet, reset, start_clock
 
 __all__: list[str] = []
@@ -32,14 +32,7 @@ class Bench:
         ]
         self.slave = AxiSlave(AxiBus.from_prefix(dut, "o_"), dut.clk, dut.rst, target=self.memory)
         for port in [*self.masters, self.slave] if stall else ():
-            for channel in (
-                port.write_if.aw_channel,
-                port.write_if.w_channel,
-                port.write_if.b_channel,
-                port.read_if.ar_channel,
-                port.read_if.r_channel,
-            ):
-                channel.set_pause_generator(pauses(random.Random(random.random()), stall))
+            pause_port(port, stall)
 
     async def start(self) -> None:
         """Clock and reset."""

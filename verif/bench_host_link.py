@@ -13,7 +13,7 @@ from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteRam, AxiSlave
 
 from rowmesh.gen.driver import DeviceError
 from rowmesh.gen.uartbone import UartBone
-from rowmesh.verif.dma_harness import SlaveMemory, pauses
+from rowmesh.verif.dma_harness import SlaveMemory, pause_port
 from rowmesh.verif.stream import quiet, reset, start_clock
 from rowmesh.verif.uart import UartSink, UartSource
 
@@ -72,14 +72,7 @@ class Bench:
         self.memory = SlaveMemory(random.randbytes(SIZE))
         slave = AxiSlave(AxiBus.from_prefix(dut, "memory_"), dut.clk, dut.rst, target=self.memory)
         for port in (self.registers, slave) if stall else ():
-            for channel in (
-                port.write_if.aw_channel,
-                port.write_if.w_channel,
-                port.write_if.b_channel,
-                port.read_if.ar_channel,
-                port.read_if.r_channel,
-            ):
-                channel.set_pause_generator(pauses(random.Random(random.random()), stall))
+            pause_port(port, stall)
 
     async def start(self) -> None:
         """Clock and reset."""

@@ -35,6 +35,7 @@ __all__ = [
     "SlaveMemory",
     "WriteDut",
     "WriterDut",
+    "pause_port",
     "pauses",
     "read_word_layout",
     "request",
@@ -325,6 +326,18 @@ def pauses(rng: random.Random, probability: float) -> Iterator[bool]:
     """For `set_pause_generator` of cocotbext-axi."""
     while True:
         yield rng.random() < probability
+
+
+def pause_port(port: Any, probability: float) -> None:
+    """Pause every channel of a master or slave of cocotbext-axi, each in cycles of its own."""
+    for channel in (
+        port.write_if.aw_channel,
+        port.write_if.w_channel,
+        port.write_if.b_channel,
+        port.read_if.ar_channel,
+        port.read_if.r_channel,
+    ):
+        channel.set_pause_generator(pauses(random.Random(random.random()), probability))
 
 
 async def watch_address(dut: Any, channel: str) -> None:
