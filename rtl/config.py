@@ -42,6 +42,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "axi_data_bits": (64, 128, 256, 512, 1024),
     "rounding": ("single", "double"),
     "sparse": (True, False),
+    "deep_pipeline": (False, True),
 }
 
 
@@ -90,6 +91,9 @@ class Config:
         Requantization: ``single`` (ONNX Runtime) or ``double`` (gemmlowp).
     sparse : bool
         False builds a plain dense PE: no counts, no address SPads, zero gating only.
+    deep_pipeline : bool
+        Registers in the PE between lookup, weight words, products and psums, for the clock of an
+        FPGA: 3 cycles of latency, none of throughput, and a third more flip-flops.
 
     Raises
     ------
@@ -119,6 +123,7 @@ class Config:
     axi_data_bits: int = 128
     rounding: str = "single"
     sparse: bool = True
+    deep_pipeline: bool = False
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -312,6 +317,7 @@ PRESETS: dict[str, Callable[[], Config]] = {
         glb_psum_count=256,
         param_depth=64,
         axi_data_bits=64,
+        deep_pipeline=True,
     ),
     "demo": lambda: Config(),
     # JETCAS 2019: 192 PEs, published SPad, GLB and port sizes, 8 masters x 16 B/cycle.
@@ -340,6 +346,7 @@ def _fpga(*, pe_rows: int, pe_cols: int, glb_iact_banks: int) -> Config:
         glb_iact_bytes=4096,
         param_depth=512,
         axi_data_bits=64,
+        deep_pipeline=True,
     )
 
 

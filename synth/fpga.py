@@ -173,7 +173,7 @@ def build(
     tools = (YOSYS,) if synth_only else (YOSYS, NEXTPNR, ECPPACK)
     flow = Flow(job.folder, TOP, tools, progress=progress, status=status)
     _generate(job, flow)
-    usages = flow.synthesize()
+    usages = flow.synthesize(job.pll.clock_hz / 1e6)
     check_room(usages, job.board)
     timings: list[Timing] = []
     if not synth_only:

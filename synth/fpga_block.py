@@ -48,16 +48,16 @@ def measure_pe(
     flow = Flow(folder, _TOP, (YOSYS, NEXTPNR), progress=progress)
     text = emit_rtlil(Pe(load_config(config_name)), _TOP, platform=board)
     (folder / SOURCE).write_text(plain_names(text), encoding="utf-8")
-    usages = flow.synthesize()
-    options = [*board.options(), "--out-of-context", "--freq", f"{mhz:g}"]
-    timings = [flow.place_and_route(seed, options) for seed in seeds]
+    usages = flow.synthesize(mhz)
+    options = [*board.options(), "--freq", f"{mhz:g}"]
+    timings = [flow.place_and_route(seed, options, in_context=False) for seed in seeds]
     for timing in timings:
         progress(f"seed {timing.seed}: {timing.describe()}")
     return total(usages), timings
 
 
 def main(
-    config: Annotated[str, typer.Option(help="Preset or TOML file.")] = "eyeriss_v2",
+    config: Annotated[str, typer.Option(help="Preset or TOML file.")] = "fpga_85f",
     seeds: Annotated[int, typer.Option(min=1, help="Number of placements.")] = 3,
     freq: Annotated[float, typer.Option(help="Clock that shall be reached, MHz.")] = 100.0,
 ) -> None:

@@ -71,11 +71,11 @@ class Flow:
         if self._steps.run(name, outputs, work, texts=texts, files=files):
             self.progress(f"{name}: done")
 
-    def synthesize(self) -> tuple[Usage, ...]:
-        """Make the netlist; what it takes, by component."""
+    def synthesize(self, mhz: float) -> tuple[Usage, ...]:
+        """Make the netlist for a clock of so many MHz; what it takes, by component."""
         text = (self.folder / SOURCE).read_text(encoding="utf-8")
         modules = list(instance_counts(text, self.top))
-        plain = synth_script(SOURCE, self.top, modules, STAT, NETLIST)
+        plain = synth_script(SOURCE, self.top, modules, STAT, NETLIST, mhz=mhz)
         mapped = 0
 
         def watch(line: str) -> None:
@@ -86,7 +86,7 @@ class Flow:
 
         def work(parts: Mapping[str, str]) -> None:
             self.status(f"synth: {len(modules)} distinct modules")
-            script = synth_script(SOURCE, self.top, modules, parts[STAT], parts[NETLIST])
+            script = synth_script(SOURCE, self.top, modules, parts[STAT], parts[NETLIST], mhz=mhz)
             (self.folder / "synth.ys").write_text(script, encoding="utf-8")
             try:
                 self._run(YOSYS, ["synth.ys", "-l", _YOSYS_LOG], "synth", watch)
@@ -97,7 +97,12 @@ class Flow:
         return read_stat(self.folder / STAT, self.top)
 
     def place_and_route(
-        self, seed: int, options: Sequence[str], *, files: Sequence[str] = ()
+        self,
+        seed: int,
+        options: Sequence[str],
+        *,
+        files: Sequence[str] = (),
+        in_context: bool = True,
     ) -> Timing:
         """One placement; a clock that is too slow is no failure here.
 
@@ -109,9 +114,13 @@ class Flow:
             Device, constraints and clock for nextpnr-ecp5.
         files : sequence of str
             Files in the folder that the options name.
+        in_context : bool
+            A whole FPGA, of which a bitstream can be packed; else a block without pins.
         """
         name, config, report = f"place_{seed}", f"seed_{seed}.config", f"seed_{seed}.json"
         fixed = [*options, "--json", NETLIST, "--seed", str(seed), "--timing-allow-fail"]
+        if not in_context:
+            fixed.append("--out-of-context")
 
         def watch(line: str) -> None:
             text = line.removeprefix("Info:").strip()
@@ -119,10 +128,13 @@ class Flow:
                 self.status(f"{name}: {text[:60]}")
 
         def work(parts: Mapping[str, str]) -> None:
-            written = ["--textcfg", parts[config], "--report", parts[report]]
+            written = ["--report", parts[report]]
+            if in_context:
+                written += ["--textcfg", parts[config]]
             self._run(NEXTPNR, [*fixed, *written], name, watch)
 
-        self.step(name, (config, report), work, (*fixed, self._version(NEXTPNR)), (NETLIST, *files))
+        outputs = (config, report) if in_context else (report,)
+        self.step(name, outputs, work, (*fixed, self._version(NEXTPNR)), (NETLIST, *files))
         timing = read_timing(self.folder / report, seed)
         self.progress(f"{name}: {timing.fmax_mhz:.1f} MHz of {timing.target_mhz:.1f} MHz")
         return timing

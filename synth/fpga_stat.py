@@ -50,9 +50,9 @@ BLOCKS = {
     "write_channel",
 }
 
-#: Delay in ps that the mapper may spend between registers, as far as it sees: what is faster gives
-#: way to what is smaller.
-_DELAY = 8000
+#: Share of a clock period that the mapper may spend between registers, as far as it sees: it knows
+#: little of the wires. What is faster than that gives way to what is smaller.
+_LOGIC_SHARE = 0.3
 
 #: Adders and comparators of so many bits take fewer lookup tables without a carry chain, which has
 #: ends of its own.
@@ -77,7 +77,9 @@ write_json {netlist}
 """
 
 
-def synth_script(source: str, top: str, modules: Iterable[str], stat: str, netlist: str) -> str:
+def synth_script(
+    source: str, top: str, modules: Iterable[str], stat: str, netlist: str, *, mhz: float
+) -> str:
     """Commands for Yosys: from RTLIL to a flat netlist, with what every block takes.
 
     Parameters
@@ -90,6 +92,8 @@ def synth_script(source: str, top: str, modules: Iterable[str], stat: str, netli
         Names of all modules; a number at the end tells modules of one component apart.
     stat, netlist : str
         JSON files to write.
+    mhz : float
+        Clock to be reached.
     """
     apart = [name for name in modules if re.sub(r"_\d+$", "", name) in BLOCKS]
     keep = "\n".join(f"setattr -mod -set keep_hierarchy 1 {name}" for name in apart)
@@ -99,7 +103,7 @@ def synth_script(source: str, top: str, modules: Iterable[str], stat: str, netli
         keep=keep,
         stat=stat,
         netlist=netlist,
-        delay=_DELAY,
+        delay=round(_LOGIC_SHARE * 1e6 / mhz),
         adder=_ADDER,
     )
 

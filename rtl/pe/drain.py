@@ -29,7 +29,7 @@ class Drain(wiring.Component):
         A group is complete after this cycle.
     full : Out(2)
         Banks that hold a finished group.
-    pair, psums, draining, take
+    pair, psums, take
         The drain side of the `PsumSpad`.
     psum_in : In(stream)
         Psums of the PE below, taken only for a group with `chain`.
@@ -38,7 +38,7 @@ class Drain(wiring.Component):
     busy : Out(1)
         A group or a beat has not left yet.
     overflow : Out(1)
-        A sum does not fit.
+        A sum of the cycle before did not fit.
 
     Notes
     -----
@@ -58,7 +58,6 @@ class Drain(wiring.Component):
                 "full": Out(2),
                 "pair": Out(bits_for(config.psum_depth // PSUM_LANES - 1)),
                 "psums": In(records.layouts.psum_beat),
-                "draining": Out(1),
                 "take": Out(1),
                 "psum_in": In(beat),
                 "psum_out": Out(beat),
@@ -71,23 +70,22 @@ class Drain(wiring.Component):
         m = Module()
         running, bank, end, chain = Signal(), Signal(), Signal(self.end_bits), Signal()
         self._pair = Signal.like(self.pair, reset_less=True)
+        self._next = Signal.like(self.pair)
+        m.d.comb += self._next.eq(self._pair)
+        m.d.sync += self._pair.eq(self._next)
         dropping = Signal(init=1)
         done = self.build_beats(m, running, end, chain, dropping)
         self.build_banks(m, done, bank, end, chain)
         half = self.config.psum_depth // 2
         m.d.comb += [
-            self.pair.eq(self._pair),
-            self.draining.eq(running),
+            self.pair.eq(self._next if self.config.deep_pipeline else self._pair),
             self.busy.eq((self.full.any() & ~dropping) | self.psum_out.valid),
         ]
         other = Signal()  # the bank to look at next
         m.d.comb += other.eq(Mux(running, ~bank, ~self.full[0]))
         with m.If(done | ~running):
-            m.d.sync += [
-                running.eq(self.full.bit_select(other, 1)),
-                bank.eq(other),
-                self._pair.eq(Mux(other, half // PSUM_LANES, 0)),
-            ]
+            m.d.sync += [running.eq(self.full.bit_select(other, 1)), bank.eq(other)]
+            m.d.comb += self._next.eq(Mux(other, half // PSUM_LANES, 0))
         with m.If(done):
             m.d.sync += dropping.eq(0)
         return m
@@ -128,17 +126,19 @@ class Drain(wiring.Component):
             below.ready.eq(running & chain & room & ~dropping),
             sends.eq(running & room & (~chain | below.valid) & ~dropping),
             moves.eq(sends | (running & dropping)),
-            done.eq(moves & Mux(dropping, self.pair == last, (self.pair + 1) * PSUM_LANES == end)),
+            done.eq(
+                moves & Mux(dropping, self._pair == last, (self._pair + 1) * PSUM_LANES == end)
+            ),
             self.take.eq(moves),
-            self.overflow.eq(sends & wrong.any()),
         ]
+        m.d.sync += self.overflow.eq(sends & wrong.any())
         valid = Signal()
         beat = Signal(self.psums.shape(), reset_less=True)
         m.d.comb += [up.valid.eq(valid), up.payload.eq(beat)]
         with m.If(room):
             m.d.sync += valid.eq(sends)
         with m.If(moves):
-            m.d.sync += self._pair.eq(self._pair + 1)
+            m.d.comb += self._next.eq(self._pair + 1)
         for n in range(PSUM_LANES):
             total = Signal(signed(bits + 1), name=f"total_{n}")
             m.d.comb += [

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rowmesh.rtl.codes import ACTIVITY_BITS, FAULT_BITS, Activity, Fault
 from rowmesh.rtl.config import Config, bits_for
+from rowmesh.rtl.noc.hop import Hop
 from rowmesh.rtl.pe.drain import Drain
 from rowmesh.rtl.pe.iact_decode import IactDecode
 from rowmesh.rtl.pe.iact_spad import IactSpad
@@ -16,6 +17,7 @@ from rowmesh.rtl.pe.operand_spad import OperandSpad
 from rowmesh.rtl.pe.psum_spad import PsumSpad
 from rowmesh.rtl.pe.records import Records
 from rowmesh.rtl.pe.sequencer import Sequencer
+from rowmesh.rtl.pe.stage import Stage
 from rowmesh.rtl.pe.weight_fetch import WeightFetch
 from rowmesh.rtl.pe.weight_spad import WeightSpad
 
@@ -63,8 +65,10 @@ class Pe(wiring.Component):
 
     Notes
     -----
-    One weight word a cycle; 6 cycles from an iact to its psum, 8 to `psum_out`. All outputs come
-    from registers through at most a few gates; the only combinational path through the PE is
+    One weight word a cycle; 6 cycles from an iact to its psum, 8 to `psum_out`, and 3 more with
+    `config.deep_pipeline`, which cuts the paths from the lookup to the words, from the words to the
+    multipliers (also that of ready) and from the products to the psums. All outputs come from
+    registers through at most a few gates; the only combinational path through the PE is
     `psum_out.ready` to `psum_in.ready`.
     """
 
@@ -110,8 +114,20 @@ class Pe(wiring.Component):
         connect(m, flipped(self.iact), iact_spad.iact)
         connect(m, flipped(self.weight), weight_spad.weight)
         connect(m, decode.o, weight_spad.i)
-        connect(m, weight_spad.o, fetch.i)
-        connect(m, fetch.o, mac.i)
+        waiting: Any = decode.o.valid | fetch.busy | mac.busy
+        if c.deep_pipeline:
+            m.submodules.column = column = Stage(self.records.column)
+            m.submodules.word = word = Hop(self.records.word)
+            connect(m, weight_spad.o, column.i)
+            connect(m, column.o, fetch.i)
+            connect(m, fetch.o, word.i)
+            connect(m, word.o, mac.i)
+            waiting = waiting | column.o.valid | word.o.valid
+            m.d.sync += weight_spad.release.eq(fetch.release)
+        else:
+            connect(m, weight_spad.o, fetch.i)
+            connect(m, fetch.o, mac.i)
+            m.d.comb += weight_spad.release.eq(fetch.release)
         connect(m, flipped(self.psum_in), drain.psum_in)
         connect(m, drain.psum_out, flipped(self.psum_out))
         m.d.comb += [
@@ -121,7 +137,6 @@ class Pe(wiring.Component):
             weight_spad.take.eq(sequencer.take),
             weight_spad.more.eq(sequencer.more),
             weight_spad.address.eq(fetch.address),
-            weight_spad.release.eq(fetch.release),
             fetch.word.eq(weight_spad.word),
             iact_spad.running.eq(sequencer.running),
             iact_spad.row_done.eq(decode.segment_end & sequencer.row_end),
@@ -136,13 +151,11 @@ class Pe(wiring.Component):
             mac.full.eq(drain.full),
             psum_spad.i.eq(mac.o),
             psum_spad.pair.eq(drain.pair),
-            psum_spad.draining.eq(drain.draining),
             psum_spad.take.eq(drain.take),
             drain.finish.eq(mac.finish),
             drain.psums.eq(psum_spad.psums),
         ]
         units: list[Any] = [iact_spad, decode, weight_spad, mac]
-        waiting = decode.o.valid | fetch.busy | mac.busy
         work = self.build_work(m, sequencer, waiting, drain)
         m.d.comb += sequencer.work.eq(work)
         for unit in units:

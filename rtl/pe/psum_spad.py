@@ -28,20 +28,20 @@ class PsumSpad(wiring.Component):
     ----------
     i : In(Records.lanes)
         Products; two of them never have the same address.
-    draining : In(1)
-        The drain has the half in which `pair` lies,
     pair : In
-        the number of the pair of psums that it reads,
+        Number of the pair of psums that the drain reads, in a half without products (with
+        `config.deep_pipeline`, in the next cycle),
     psums : Out(Layouts.psum_beat)
         in the same cycle,
     take : In(1)
         and clears.
     overflow : Out(1)
-        A sum does not fit.
+        A sum of the cycle before did not fit.
 
     Notes
     -----
-    Latency 1 cycle, one word of products a cycle. After a reset the drain clears all psums.
+    Latency 1 cycle, one word of products a cycle. With `config.deep_pipeline` products and all
+    addresses are registered first, a cycle more. After a reset the drain clears all psums.
     """
 
     def __init__(self, config: Config) -> None:
@@ -51,7 +51,6 @@ class PsumSpad(wiring.Component):
         super().__init__(
             {
                 "i": In(records.lanes),
-                "draining": In(1),
                 "pair": In(bits_for(config.psum_depth // PSUM_LANES - 1)),
                 "psums": Out(records.layouts.psum_beat),
                 "take": In(1),
@@ -67,37 +66,41 @@ class PsumSpad(wiring.Component):
         count = max(c.macs_per_pe, PSUM_LANES)
         halves: list[Any] = [UpdateSpad(c.psum_bits, self.half, ports=count) for _ in "01"]
         m.submodules.lower, m.submodules.upper = halves
-        drained = Signal(2)  # the half that the drain has
-        drain_upper, drain_at = self._place(self.pair, self.half // PSUM_LANES)
-        m.d.comb += drained.eq(Mux(self.draining, Mux(drain_upper, 0b10, 0b01), 0))
+        stage = m.d.sync if c.deep_pipeline else m.d.comb
+        pair_upper, pair_at = self._place(self.pair, self.half // PSUM_LANES)
+        drain_upper = Signal()
+        stage += drain_upper.eq(pair_upper)
 
         wrong = Signal(c.macs_per_pe)
         for n in range(count):
             ports = [half.port[n] for half in halves]
-            at: Any = 0
+            clears = self.take if n < PSUM_LANES else 0
+            adds = Signal(2, name=f"adds_{n}")  # to this half
             total = Signal(signed(c.psum_bits + 1), name=f"total_{n}")
+            place: Any = (0, 0)
             if n < c.macs_per_pe:
-                upper, at = self._place(lanes[n].address, self.half)
-                old = Mux(upper, ports[1].old, ports[0].old).as_signed()
+                place = self._place(lanes[n].address, self.half)
+                product = Signal.like(lanes[n].product, name=f"product_{n}")
+                old = Mux(adds[1], ports[1].old, ports[0].old).as_signed()
+                stage += product.eq(lanes[n].product)
                 m.d.comb += [
-                    total.eq(old + lanes[n].product),
-                    wrong[n].eq(lanes[n].active & (total[-1] != total[-2])),
-                    ports[0].enable.eq(lanes[n].active & ~upper),
-                    ports[1].enable.eq(lanes[n].active & upper),
+                    total.eq(old + product),
+                    wrong[n].eq(adds.any() & (total[-1] != total[-2])),
                 ]
-            for port in ports:
-                m.d.comb += [port.address.eq(at), port.new.eq(total)]
+            for b, port in enumerate(ports):
+                here = lanes[n].active & (place[0] == b) if n < c.macs_per_pe else 0
+                # To which half the drain goes is known late, so the multipliers choose.
+                stage += [
+                    adds[b].eq(here),
+                    port.address.eq(Mux(here, place[1], pair_at * PSUM_LANES + n)),
+                ]
+                m.d.comb += [
+                    port.enable.eq(adds[b] | (clears & (drain_upper == b))),
+                    port.new.eq(Mux(adds[b], total, 0)),
+                ]
             if n < PSUM_LANES:
-                drain = drain_at * PSUM_LANES + n
                 m.d.comb += psums[n].eq(Mux(drain_upper, ports[1].old, ports[0].old))
-                for b, port in enumerate(ports):
-                    with m.If(drained[b]):
-                        m.d.comb += [
-                            port.address.eq(drain),
-                            port.enable.eq(self.take),
-                            port.new.eq(0),
-                        ]
-        m.d.comb += self.overflow.eq(wrong.any())
+        m.d.sync += self.overflow.eq(wrong.any())
         return m
 
     @staticmethod

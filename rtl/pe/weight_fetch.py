@@ -80,7 +80,7 @@ class WeightFetch(wiring.Component):
             o.payload.marker.eq(Mux(last, first.marker.as_value(), 0)),
             i.ready.eq(~occupied),
             # A column may carry one window's end only.
-            join.eq(~i.payload.hit & self.busy & ~pop & ~first.marker.window),
+            join.eq(~i.payload.hit & self.busy & ~occupied & ~pop & ~first.marker.window),
         ]
         with m.If(moves):
             m.d.sync += [
@@ -88,13 +88,15 @@ class WeightFetch(wiring.Component):
                 first.count.eq(first.count - 1),
                 inside.eq(~last),
             ]
+        # The places take what comes whether it is valid or not: `i.valid` comes late.
+        with m.If(pop | ~self.busy):
+            m.d.sync += first.eq(Mux(occupied, second.as_value(), i.payload.as_value()))
+        with m.Elif(i.valid & join):
+            m.d.sync += first.marker.eq(i.payload.marker)
+        with m.If(~occupied):
+            m.d.sync += second.eq(i.payload)
         with m.If(pop):
-            m.d.sync += [first.eq(second), self.busy.eq(occupied), occupied.eq(0)]
-        with m.If(i.valid & i.ready):
-            with m.If(join):
-                m.d.sync += first.marker.eq(i.payload.marker)
-            with m.Elif(self.busy & ~pop):
-                m.d.sync += [second.eq(i.payload), occupied.eq(1)]
-            with m.Else():
-                m.d.sync += [first.eq(i.payload), self.busy.eq(1)]
+            m.d.sync += [self.busy.eq(occupied | i.valid), occupied.eq(0)]
+        with m.Elif(i.valid & ~occupied & ~join):
+            m.d.sync += [self.busy.eq(1), occupied.eq(self.busy)]
         return m

@@ -48,7 +48,8 @@ class WeightLoader(wiring.Component):
         Write these entries (a mask) of word `slot` of the address SPad: ends of columns, in words
         from the start of the block.
     fault : Out(1)
-        Addresses not ascending or beyond the SPad, or a block of another length than they say.
+        In the cycle before: addresses not ascending or beyond the SPad, or a block of another
+        length than they say.
 
     Notes
     -----
@@ -85,24 +86,25 @@ class WeightLoader(wiring.Component):
         work: Any = self.work
         self.dense: Any = work.weight_dense if self.config.sparse else Const(1)
         self.left = Signal.like(work.cols, reset_less=True)  # columns without an end
-        self.part = Signal.like(work.psums, reset_less=True)  # words of a dense column
+        # Words to come of a dense column, or of a block that has said its length.
+        self.words = Signal(
+            max(work.psums.shape().width, self.config.weight_addr_bits), reset_less=True
+        )
         self.length = Signal(self.config.weight_addr_bits, reset_less=True)  # up to these columns
         self.at = Signal.like(self.slot, reset_less=True)
-        # `target` is the end of the block in its header.
-        self.step = Signal.like(self.length)
-        self.end = Signal.like(self.head, reset_less=True)
+        self.column = column_words(work.psums, self.config.macs_per_pe)
         m.d.comb += [
-            self.step.eq(1),
-            self.target.eq(wrap(self.head + self.step, depth)),
+            self.target.eq(wrap(self.head + 1, depth)),
             self.slot.eq(self.at),
             self.fills.eq(self.length == depth),
             self.data.eq(self.expand()),
         ]
+        m.d.sync += self.fault.eq(0)
         begin = Signal()
         with m.If(begin):
             m.d.sync += [
                 self.left.eq(work.cols),
-                self.part.eq(0),
+                self.words.eq(self.column),
                 self.length.eq(0),
                 self.at.eq(0),
             ]
@@ -153,7 +155,6 @@ class WeightLoader(wiring.Component):
             last.eq(self.left <= parts),
             length.eq(ends[-1]),
             no_data.eq(last & (length == 0)),
-            self.step.eq(length),
             weight.ready.eq(1),
             *(self.ends[i].eq(end) for i, end in enumerate(ends)),
             *(
@@ -165,15 +166,13 @@ class WeightLoader(wiring.Component):
             with m.If(self.left == i + 1):
                 m.d.comb += length.eq(ends[i])
         with m.If(weight.valid):
-            m.d.comb += [
-                self.note.eq(~0),
+            m.d.comb += self.note.eq(~0)
+            m.d.sync += [
                 self.fault.eq(
                     falls.any() | (length > c.weight_data_depth) | (weight.payload.last != no_data)
                 ),
-            ]
-            m.d.sync += [
                 self.length.eq(length),
-                self.end.eq(self.target),
+                self.words.eq(length),
                 self.left.eq(self.left - parts),
                 self.at.eq(self.at + 1),
             ]
@@ -185,34 +184,37 @@ class WeightLoader(wiring.Component):
     def build_data(self, m: Module) -> None:
         """Store one word a cycle until the block is complete."""
         c = self.config
-        work: Any = self.work
         weight: Any = self.weight
         final, column_end = Signal(), Signal()
         m.d.comb += [
-            column_end.eq(self.part + 1 == column_words(work.psums, c.macs_per_pe)),
+            column_end.eq(self.words == 1),
             weight.ready.eq(self.room),
             self.store.eq(weight.valid & self.room),
             final.eq(column_end & (self.left == 1)),
         ]
         if c.sparse:
             with m.If(~self.dense):
-                m.d.comb += final.eq(self.target == self.end)
+                m.d.comb += final.eq(column_end)
         with m.If(self.store):
-            m.d.sync += self.head.eq(self.target)
-            m.d.comb += self.fault.eq(weight.payload.last != final)
+            m.d.sync += [
+                self.head.eq(self.target),
+                self.words.eq(self.words - 1),
+                self.fault.eq(weight.payload.last != final),
+            ]
             with m.If(self.dense):
                 m.d.sync += [
                     self.length.eq(self.length + 1),
-                    self.part.eq(Mux(column_end, 0, self.part + 1)),
                     self.left.eq(self.left - column_end),
                 ]
+                with m.If(column_end):
+                    m.d.sync += self.words.eq(self.column)
                 if c.sparse:
                     self.build_notes(m, column_end)
             with m.If(final):
                 m.next = "loaded"
         # A dense block that fills the SPad and goes on would wait for ever.
         with m.If(weight.valid & self.dense & self.fills):
-            m.d.comb += self.fault.eq(1)
+            m.d.sync += self.fault.eq(1)
 
     def build_notes(self, m: Module, column_end: Signal) -> None:
         """The end of a dense column, entry by entry."""
