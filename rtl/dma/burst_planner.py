@@ -64,12 +64,13 @@ class BurstPlanner(wiring.Component):
     Notes
     -----
     2 cycles from a request to its first burst, a burst every 2 cycles and one more for a request.
-    `burst` follows registers and the memory through two adders; `request.ready` comes from
-    registers.
+    `burst` follows registers and the memory through two adders; with `config.deep_pipeline` it
+    comes from registers, and every burst takes a cycle more. `request.ready` comes from registers.
     """
 
     def __init__(self, config: Config, channels: int) -> None:
         self.channels = channels
+        self.deep = config.deep_pipeline
         self.lanes = beat_bytes(config) // WORD_BYTES
         request = Layouts(config).dma_request
         address_bits, words_bits = request["address"].width, request["words"].width
@@ -114,6 +115,7 @@ class BurstPlanner(wiring.Component):
                 self.burst[i].valid.eq(offered & chosen[i]),
             ]
 
+        plan = "READ" if self.deep else "PLAN"  # the plan comes from registers
         live = (active & chosen).any()
         with m.FSM(name="state"):
             with m.State("CHOOSE"):
@@ -122,10 +124,13 @@ class BurstPlanner(wiring.Component):
                 with m.If(arbiter.requests.any()):
                     m.next = "TAKE"
                 with m.If((arbiter.grant & active).any()):
-                    m.next = "PLAN"
+                    m.next = plan
             with m.State("TAKE"):
                 m.d.comb += takes.eq(1)
-                m.next = "PLAN"
+                m.next = plan
+            if self.deep:
+                with m.State("READ"):
+                    m.next = "PLAN"
             with m.State("PLAN"):
                 ready = Cat(port.ready for port in self.burst)
                 m.d.comb += [
@@ -165,8 +170,11 @@ class BurstPlanner(wiring.Component):
     ) -> Any:
         """Channels with a new request, or with some words left and perhaps room."""
         blocked = Signal(self.channels)  # no beat was freed since there was no room
+        freed = Signal(self.channels)
+        stage = m.d.sync if self.deep else m.d.comb  # as old as the room that was seen
+        stage += freed.eq(self.freed)
         for i in range(self.channels):
-            with m.If(self.freed[i] | (takes & chosen[i])):
+            with m.If(freed[i] | (takes & chosen[i])):
                 m.d.sync += blocked[i].eq(0)
             with m.Elif(retries & chosen[i]):
                 m.d.sync += blocked[i].eq(1)
@@ -181,23 +189,26 @@ class BurstPlanner(wiring.Component):
         low = rest.word[:low_bits]
         note: Any = self.note
         follows: Any = Signal(self.rest)
+        address = Signal.like(self.burst[0].payload.address)
         end, last = Signal(len(rest.left) + 1), Signal(low_bits)
+        ends, length, fits = Signal(), Signal.like(note.length), Signal()
+        stage = m.d.sync if self.deep else m.d.comb
         m.d.comb += [
             end.eq(low + rest.left),
-            note.ends.eq(end <= most),
-            last.eq(Mux(note.ends, end[:low_bits] - 1, most - 1)),
-            note.length.eq(last[lane_bits:] - low[lane_bits:]),
+            ends.eq(end <= most),
+            last.eq(Mux(ends, end[:low_bits] - 1, most - 1)),
+            length.eq(last[lane_bits:] - low[lane_bits:]),
+        ]
+        stage += [
+            fits.eq(length < Array(self.room)[number]),
+            note.ends.eq(ends),
+            note.length.eq(length),
             note.first.eq(low & (self.lanes - 1)),
             note.last.eq(last & (self.lanes - 1)),
             follows.word.eq(Cat(Const(0, low_bits), rest.word[low_bits:] + 1)),
             follows.left.eq(end - most),
+            address.eq(Cat(Const(0, WORD_SHIFT + lane_bits), rest.word[lane_bits:])),
         ]
         for port in self.burst:
-            m.d.comb += [
-                port.payload.address.eq(
-                    Cat(Const(0, WORD_SHIFT + lane_bits), rest.word[lane_bits:])
-                ),
-                port.payload.length.eq(note.length),
-            ]
-        room = Array(self.room)[number]
-        return follows, note.length < room
+            m.d.comb += [port.payload.address.eq(address), port.payload.length.eq(note.length)]
+        return follows, fits

@@ -4,12 +4,13 @@ from typing import Any
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, fifo, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect
 
 from rowmesh.rtl.axi.signatures import MAX_BEATS, beat_bytes
 from rowmesh.rtl.config import WORD_BYTES, Config
 from rowmesh.rtl.dma.burst_planner import FIFO_BEATS, burst_note
 from rowmesh.rtl.layouts import WORD_BITS
+from rowmesh.rtl.noc.stage import Stage
 from rowmesh.rtl.spad import Spad
 
 __all__ = ["ReadBuffer"]
@@ -39,13 +40,17 @@ class ReadBuffer(wiring.Component):
 
     Notes
     -----
-    2 cycles from a beat to its word, a word a cycle.
+    2 cycles from a beat to its word, a word a cycle; with `config.deep_pipeline` 3 cycles, and
+    `data` comes from registers.
     """
 
     def __init__(self, config: Config) -> None:
         self.lanes = beat_bytes(config) // WORD_BYTES
         note = burst_note(config)
         #: What the words side must know about a burst.
+        self.deep = config.deep_pipeline
+        #: What travels to the reader.
+        self.word_layout = data.StructLayout({"word": WORD_BITS, "number": REQUEST_BITS, "ends": 1})
         self.note_layout = data.StructLayout({"number": REQUEST_BITS, "burst": note})
         super().__init__(
             {
@@ -116,22 +121,37 @@ class ReadBuffer(wiring.Component):
         dropped = Signal(REQUEST_BITS, reset_less=True)
         drop, takes, pops = Signal(), Signal(), Signal()
         final_beat, final_word = Signal(), Signal()
+        word: Any = stream.Signature(self.word_layout).create(path=("word",))  # of the oldest beat
+        out: Any = word  # where the reader sees it
+        gone: Any = 0  # it is of the request to drop
+        if self.deep:
+            m.submodules.stage = stage = Stage(self.word_layout)
+            connect(m, word, stage.i)
+            out = stage.o
+            gone = out.valid & dropping & (out.payload.number == dropped)
         m.d.comb += [
             notes.read[0].address.eq(place),
             lane.eq(Mux(fresh, now.first, next_lane)),
             drop.eq(dropping & (entry.number == dropped)),
             final_beat.eq(index == now.length),
             final_word.eq(final_beat & (lane == now.last)),
-            self.data.payload.eq(beats.r_data.word_select(lane, WORD_BITS)),
-            self.data.valid.eq(beats.r_rdy & ~drop),
-            self.ends.eq(now.ends & final_word),
-            takes.eq(self.data.valid & self.data.ready),
+            word.payload.word.eq(beats.r_data.word_select(lane, WORD_BITS)),
+            word.payload.number.eq(entry.number),
+            word.payload.ends.eq(now.ends & final_word),
+            word.valid.eq(beats.r_rdy & ~drop),
+            takes.eq(word.valid & word.ready),
+            self.data.payload.eq(out.payload.word),
+            self.data.valid.eq(out.valid & ~gone),
+            self.ends.eq(out.payload.ends),
+            out.ready.eq(self.data.ready | gone),
             pops.eq(beats.r_rdy & drop | takes & (final_word | (lane == self.lanes - 1))),
             beats.r_en.eq(pops),
             freed.eq(Mux(pops & final_beat, now.length + 1, 0)),
         ]
         with m.If(takes):
-            m.d.sync += [next_lane.eq(lane + 1), fresh.eq(0), taken_number.eq(entry.number)]
+            m.d.sync += [next_lane.eq(lane + 1), fresh.eq(0)]
+        with m.If(self.data.valid & self.data.ready):
+            m.d.sync += taken_number.eq(out.payload.number)
         with m.If(pops):
             m.d.sync += [
                 next_lane.eq(0),
@@ -141,5 +161,5 @@ class ReadBuffer(wiring.Component):
         m.d.sync += place.eq(place + freed)
         with m.If(self.cancel):
             m.d.sync += [dropping.eq(1), dropped.eq(taken_number)]
-        with m.Elif(beats.r_rdy & ~drop):
+        with m.Elif(self.data.valid):
             m.d.sync += dropping.eq(0)

@@ -11,6 +11,7 @@ from rowmesh.rtl.config import WORD_BYTES, Config, bits_for
 from rowmesh.rtl.control.agu import Agu
 from rowmesh.rtl.glb.iact_bank import TILE_BITS, iact_read, iact_read_data
 from rowmesh.rtl.layouts import SEGMENT_LOOPS, Layouts
+from rowmesh.rtl.noc.hop import Hop
 
 __all__ = ["IactReader"]
 
@@ -45,7 +46,8 @@ class IactReader(wiring.Component):
     -----
     One word a cycle as long as it has at most two entries (see `CscEncoder`), and one cycle
     between two descriptors, while the words before go on. From the cycle in which a descriptor is
-    taken (its tile is there) to the first possible beat: 8 cycles. `iact` comes from a register and
+    taken (its tile is there) to the first possible beat: 8 cycles, with `config.deep_pipeline` 10:
+    then the word and the beat wait in a `Hop` each. `iact` comes from a register and
     `iact.ready` reaches registers only; combinational from `read.ready` to `tile_released` and
     `desc.ready`.
     """
@@ -92,22 +94,34 @@ class IactReader(wiring.Component):
             read.tag.dense.eq(job.dense),
         ]
 
-        answer: Any = self.data.payload
+        data: Any = self.data
+        waiting: Any = 0
+        if self.config.deep_pipeline:
+            m.submodules.data_hop = hop = Hop(iact_read_data())
+            connect(m, flipped(self.data), hop.i)
+            data, waiting = hop.o, hop.o.valid
+        answer: Any = data.payload
         word: Any = encoder.i.payload
         m.d.comb += [
-            encoder.i.valid.eq(self.data.valid),
-            self.data.ready.eq(encoder.i.ready),
+            encoder.i.valid.eq(data.valid),
+            data.ready.eq(encoder.i.ready),
             word.word.eq(answer.word >> Cat(Const(0, byte_bits), answer.tag.shift)),
             word.bytes.eq(answer.tag.bytes),
             word.last.eq(answer.tag.last),
             word.dense.eq(answer.tag.dense),
         ]
-        connect(m, encoder.o, flipped(self.iact))
+        if self.config.deep_pipeline:
+            m.submodules.iact_hop = iact_hop = Hop(self.layouts.iact_beat)
+            connect(m, encoder.o, iact_hop.i)
+            connect(m, iact_hop.o, flipped(self.iact))
+            waiting = waiting | iact_hop.o.valid
+        else:
+            connect(m, encoder.o, flipped(self.iact))
 
         ended = Signal()
         m.d.comb += [self.desc.ready.eq(ended), self.tile_released.eq(ended & job.release)]
         with m.FSM(name="state"):
-            m.d.comb += self.busy.eq(self.desc.valid | self.data.valid | encoder.busy)
+            m.d.comb += self.busy.eq(self.desc.valid | self.data.valid | encoder.busy | waiting)
             with m.State("IDLE"), m.If(self.desc.valid & (self.tiles != 0)):
                 m.d.comb += agu.start.eq(1)
                 m.next = "READ"

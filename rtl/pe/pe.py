@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from rowmesh.rtl.codes import ACTIVITY_BITS, FAULT_BITS, Activity, Fault
 from rowmesh.rtl.config import Config, bits_for
 from rowmesh.rtl.noc.hop import Hop
+from rowmesh.rtl.noc.stage import Stage
 from rowmesh.rtl.pe.drain import Drain
 from rowmesh.rtl.pe.iact_decode import IactDecode
 from rowmesh.rtl.pe.iact_spad import IactSpad
@@ -17,7 +18,6 @@ from rowmesh.rtl.pe.operand_spad import OperandSpad
 from rowmesh.rtl.pe.psum_spad import PsumSpad
 from rowmesh.rtl.pe.records import Records
 from rowmesh.rtl.pe.sequencer import Sequencer
-from rowmesh.rtl.pe.stage import Stage
 from rowmesh.rtl.pe.weight_fetch import WeightFetch
 from rowmesh.rtl.pe.weight_spad import WeightSpad
 

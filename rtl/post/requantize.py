@@ -20,9 +20,13 @@ KEEP_BITS = VALUE_BITS + 1
 def requantize_latency(config: Config) -> int:
     """Stages of `Requantize`.
 
-    (Left shift), product, (high), right shift, clamp; in brackets: those of double rounding only.
+    [Sum], (left shift), [two products], product, (high), [sum of products], right shift, clamp; in
+    round brackets: those of double rounding only; in square ones: those of `deep_pipeline`, the
+    last of them of single rounding.
     """
-    return 5 if config.rounding == "double" else 3
+    if config.rounding == "double":
+        return 7 if config.deep_pipeline else 5
+    return 6 if config.deep_pipeline else 3
 
 
 class Requantize(wiring.Component):
@@ -57,7 +61,8 @@ class Requantize(wiring.Component):
     Notes
     -----
     Latency `latency` cycles of `enable`: few long stages, because registers are large, and at
-    200 MHz a cycle has time for a sum and its product. Rounding needs no wide adder: half an ulp is
+    200 MHz a cycle has time for a sum and its product; `config.deep_pipeline` has more of them,
+    with products that two multipliers of an FPGA make. Rounding needs no wide adder: half an ulp is
     added by adding the bit below. The right shift keeps only what can lie between the limits; what
     it drops on the left says whether the value is past one of them.
     """
@@ -65,6 +70,7 @@ class Requantize(wiring.Component):
     def __init__(self, config: Config, *, adds: bool = False) -> None:
         self.adds = adds
         self.double = config.rounding == "double"
+        self.deep = config.deep_pipeline
         self.psum_bits = config.psum_bits
         self.latency = requantize_latency(config)
         value = signed(VALUE_BITS)
@@ -89,14 +95,20 @@ class Requantize(wiring.Component):
         param: Any = self.param
         acc: Any = self.psum + param.bias
         multiplier, shift = param.multiplier, param.shift
+        if self.deep:
+            acc = self._stage(m, "sum", acc)
+            multiplier = self._stage(m, "sum_multiplier", multiplier)
+            shift = self._stage(m, "sum_shift", shift)
         if self.double:
             acc, multiplier, shift = self._shift_left(m, acc, multiplier, shift)
-        product = self._stage(m, "product", acc * multiplier)
-        shift = self._stage(m, "product_shift", shift)
+        product, shift = self._multiply(m, acc, multiplier, shift)
         if not self.double:
             m.d.comb += self.product.eq(product)
         if self.adds:
             product = product + self.addend
+        if self.deep and not self.double:
+            product = self._stage(m, "total", product)
+            shift = self._stage(m, "total_shift", shift)
         y, low_bits, past, negative = self._round(m, product, shift)
 
         # The last bit of y is worth one half.
@@ -115,6 +127,19 @@ class Requantize(wiring.Component):
         with m.If(self.enable):
             m.d.sync += register.eq(value)
         return register
+
+    def _multiply(self, m: Module, acc: Any, multiplier: Any, shift: Any) -> tuple[Any, Any]:
+        """The product in a register, and the shift beside it."""
+        product = acc * multiplier
+        if self.deep:
+            half = MULTIPLIER_BITS // 2
+            low = self._stage(m, "low_product", acc * multiplier[:half])
+            high = self._stage(m, "high_part", acc * multiplier[half:])
+            shift = self._stage(m, "parts_shift", shift)
+            whole = Signal(product.shape())
+            m.d.comb += whole.eq(low + (high << half))
+            product = whole
+        return self._stage(m, "product", product), self._stage(m, "product_shift", shift)
 
     def _shift_left(self, m: Module, acc: Any, multiplier: Any, shift: Any) -> tuple[Any, Any, Any]:
         """Shift acc left by 31 - n, saturating at int32; the right shift n - 31 remains."""

@@ -12,7 +12,12 @@ from rowmesh.verif.simulator import Simulator, run_bench
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "tiny": {},  # words of 24 and 16 bits
-    "widest": {"macs_per_pe": 4, "count_bits": 8, "axi_data_bits": 128},  # 64 and 32
+    "widest": {
+        "macs_per_pe": 4,
+        "count_bits": 8,
+        "axi_data_bits": 128,
+        "deep_pipeline": True,
+    },  # 64, 32
     "odd": {  # 7 and 5
         "macs_per_pe": 1,
         "weight_bits": 5,

@@ -29,6 +29,7 @@ CONFIGS = {
         glb_psum_count=128,
         count_bits=8,
         psum_bits=32,
+        deep_pipeline=True,
     ),
 }
 

@@ -12,9 +12,19 @@ from rowmesh.verif.simulator import Simulator, run_bench
 CONFIGS: dict[str, dict[str, Any]] = {
     "tiny": {},
     "one_mac": {"macs_per_pe": 1, "psum_bits": 20},
-    "four_macs": {"macs_per_pe": 4, "psum_depth": 64, "weight_data_depth": 60},
+    "four_macs": {
+        "macs_per_pe": 4,
+        "psum_depth": 64,
+        "weight_data_depth": 60,
+        "deep_pipeline": True,
+    },
     "dense": {"sparse": False},
-    "dense_four_macs": {"sparse": False, "macs_per_pe": 4, "weight_data_depth": 70},
+    "dense_four_macs": {
+        "sparse": False,
+        "macs_per_pe": 4,
+        "weight_data_depth": 70,
+        "deep_pipeline": True,
+    },
     # Depths that are not powers of two, short counts: many explicit zeros.
     "odd_sizes": {
         "iact_data_depth": 10,
@@ -28,6 +38,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
     # One column of weights can fill the SPad, and end where it starts.
     "long_columns": {"weight_data_depth": 12, "weight_addr_depth": 4, "psum_depth": 48},
+    "long_columns_deep": {
+        "weight_data_depth": 12,
+        "weight_addr_depth": 4,
+        "psum_depth": 48,
+        "deep_pipeline": True,
+    },
     "long_words": {"iact_data_depth": 64, "weight_addr_depth": 64, "count_bits": 1},
 }
 

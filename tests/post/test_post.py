@@ -15,7 +15,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "tiny": {},
     "double": {"rounding": "double"},
     "three_columns": {"pe_cols": 3, "psum_bits": 20, "glb_psum_count": 200, "param_depth": 20},
+    "deep": {"pe_cols": 3, "deep_pipeline": True},
     "one_column_double": {"pe_cols": 1, "psum_bits": 32, "rounding": "double", "param_depth": 16},
+    "deep_double": {"pe_cols": 1, "rounding": "double", "deep_pipeline": True},
 }
 
 
@@ -29,6 +31,8 @@ def test_post(sim: Simulator, seed: int, name: str) -> None:
 def test_latency() -> None:
     assert requantize_latency(Config()) == 3
     assert requantize_latency(Config(rounding="double")) == 5
+    assert requantize_latency(Config(deep_pipeline=True)) == 6
+    assert requantize_latency(Config(rounding="double", deep_pipeline=True)) == 7
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ CONFIGS = {
         macs_per_pe=1,
         axi_data_bits=128,
     ),
-    # Four MACs, other SPads, one iact bank, gemmlowp's rounding.
+    # Four MACs, other SPads, one iact bank, gemmlowp's rounding, registers for FPGAs.
     "simd": dataclasses.replace(
         TINY,
         cluster_cols=2,
@@ -37,11 +37,14 @@ CONFIGS = {
         psum_depth=20,
         glb_iact_banks=1,
         rounding="double",
+        deep_pipeline=True,
     ),
     # No compression in the PEs; two clusters share a master.
     "dense": dataclasses.replace(
         TINY, cluster_rows=2, rows_per_axi_master=2, pe_rows=1, sparse=False, psum_bits=32
     ),
+    # An accelerator for an FPGA.
+    "deep": dataclasses.replace(TINY, pe_rows=1, axi_data_bits=64, deep_pipeline=True),
 }
 
 
