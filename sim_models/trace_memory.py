@@ -162,7 +162,7 @@ class LayerTraffic:
         """Part of a load after which the last burst of a bank has come: they take turns."""
         by_master = requests.reshape(self.c.axi_masters, -1)
         asking = by_master > 0
-        later = np.cumsum(asking[:, ::-1], axis=1)[:, ::-1] - asking
+        later: NDArray[np.int64] = np.cumsum(asking[:, ::-1], axis=1)[:, ::-1] - asking
         banks = np.maximum(1, asking.sum(axis=1, keepdims=True))
         part: Times = 1 - later / banks / np.maximum(1, by_master)
         return part.reshape(requests.shape)
