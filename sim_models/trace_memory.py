@@ -15,7 +15,7 @@ from rowmesh.rtl.axi.signatures import MAX_BEATS
 from rowmesh.rtl.codes import Unit
 from rowmesh.rtl.config import WORD_BYTES
 from rowmesh.rtl.dma.burst_planner import FIFO_BEATS
-from rowmesh.rtl.layouts import RLC_PAIRS
+from rowmesh.rtl.layouts import PARAM_WORDS, RLC_PAIRS, Layouts
 from rowmesh.sim_models.trace_program import ProgramTimes
 from rowmesh.sim_models.trace_work import BlockTrace, TraceWork
 
@@ -29,6 +29,8 @@ MEMORY = 28.0
 _OPEN = 24.0
 #: Cycles of the burst planner for a request and its burst.
 _REQUEST = 3.0
+#: Cycles of an iact loader between two tiles, besides copying its descriptor.
+_TILE = 3.0
 #: Beats that a weight loader has ahead on the average: its buffer is filled burst by burst.
 _WEIGHTS_AHEAD = FIFO_BEATS - MAX_BEATS / 2
 #: Part of the bandwidth that is reached where nothing else limits a layer: no master always has
@@ -79,7 +81,12 @@ class LayerTraffic:
         # Cycles of the run-length decoder for a word, and words in DRAM for one.
         self._decoding = float((entries + ~planes[:, -1]).mean())
         self._coded_size = float(entries.mean()) / RLC_PAIRS
+        self._weight_bits = (
+            self.c.weight_dense_word_bits if self.m.dense else self.c.weight_word_bits
+        )
         self._beat_bytes = self.c.axi_data_bits // 8
+        self._slot_bits = Layouts(self.c).tile_bits + 3
+        self._lanes = self._beat_bytes / WORD_BYTES
         #: Beats a cycle of all masters.
         self._rate = bytes_per_cycle / self._beat_bytes
         masters = self.c.axi_masters
@@ -90,6 +97,7 @@ class LayerTraffic:
         self._used: deque[tuple[Times, Times]] = deque()
         self._all_weights_at = asked  # as far as all masters together bring them
         self._written_beats = self._others = 0.0
+        self._served = np.zeros((self.c.cluster_rows, 1, 1))  # loads so far have come, by master
 
     def _by_master(self, values: Times) -> Times:
         """Sums over the clusters of each master; the first axis is the cluster row."""
@@ -115,7 +123,9 @@ class LayerTraffic:
         words, beats, requests = self._sizes(load)
         begin = self.program.at(Unit.IACT_LOADER, load)
         before = self.loaded[-1] if self.loaded else np.zeros_like(words)
-        asks = np.maximum(begin, before) + self.program.copying(Unit.IACT_LOADER)
+        asks = np.maximum(begin, before + _TILE) + self.program.copying(Unit.IACT_LOADER)
+        if self.m.task.input.compressed:  # the size of a slot is divided out
+            asks = asks + self._slot_bits
         passed = max(1.0, float(asks.max()), now)
         others = self._weight_beats.sum() + self._written_beats
         lately, self._others = others - self._others, others
@@ -125,14 +135,72 @@ class LayerTraffic:
             share = (total.sum() + lately) / self._rate
         else:
             share = total.sum() / max(self._rate - others / passed, _LEAST * self._rate)
-        moving = self._of_master(np.maximum(total / (1 - used), share))
+        port = self._of_master(total / (1 - used))
         planning = (requests.sum(axis=2) * _REQUEST)[..., None]
+        weights = self.program.at(Unit.WEIGHT_LOADER, 0)
+        if load == 0 and weights > 0:  # else they came while the layer before still ran
+            late = weights + self.program.copying(Unit.WEIGHT_LOADER) - float(asks.min())
+            port = np.maximum(port, self._turns(beats, requests, max(0.0, late)))
         # What fits their buffers is there before the bank is free.
         buffers = self._of_master(self._by_master(np.where(words > 0, float(FIFO_BEATS), 0.0)))
-        there = asks + MEMORY + np.maximum(moving, planning)
+        port = np.maximum(port, planning)
+        first = self._earliest(np.where(words > 0, asks, math.inf)) + MEMORY
+        first = np.maximum(first, self._served)
+        self._served = first + port.max(axis=(1, 2), keepdims=True)
+        there = np.maximum(first + port * self._order(requests), asks + MEMORY + share)
+        moving = np.maximum(port, share)
         there = np.maximum(there, free + np.maximum(moving - buffers, 0))
         self.loaded.append(np.maximum(there, np.maximum(free, asks + MEMORY) + words))
         self.program.ends[Unit.IACT_LOADER].append(float(self.loaded[-1].max()))
+
+    def _earliest(self, times: Times) -> Times:
+        """The first of each master, for every cluster row."""
+        first = times.reshape(self.c.axi_masters, -1).min(axis=1)
+        return self._of_master(np.where(np.isfinite(first), first, 0.0))
+
+    def _order(self, requests: Times) -> Times:
+        """Part of a load after which the last burst of a bank has come: they take turns."""
+        by_master = requests.reshape(self.c.axi_masters, -1)
+        asking = by_master > 0
+        later: NDArray[np.int64] = np.cumsum(asking[:, ::-1], axis=1)[:, ::-1] - asking
+        banks = np.maximum(1, asking.sum(axis=1, keepdims=True))
+        part: Times = 1 - later / banks / np.maximum(1, by_master)
+        return part.reshape(requests.shape)
+
+    def _turns(self, beats: Times, requests: Times, late: float) -> Times:
+        """Cycles of a load whose bursts take turns with the first ones of weights and parameters.
+
+        Weights come until PEs have two blocks and the buffers are full; what is asked for `late`
+        cycles before them does not wait. A burst is no longer than
+        its request: a row of iacts, the weights for a round.
+        """
+        m, c = self.m, self.c
+        blocks = [
+            self._weight_words(block, self.weight_size(block)).sum(axis=-1)
+            for _, _, block in self.work.blocks(self.rounds[0])
+        ]
+        beats_of = self._weight_bits / c.axi_data_bits
+        region = np.sum(blocks, axis=0) * beats_of
+        two = np.sum(blocks[:2], axis=0) * beats_of
+        weights = np.where(two > 0, two + FIFO_BEATS, 0)
+        channels = min(m.param_groups * m.m0 * m.output_cols, m.slot_outputs)
+        params = np.full((c.cluster_rows, 1), c.cluster_cols * channels * PARAM_WORDS / self._lanes)
+        busy = max(1, np.count_nonzero(requests) / c.axi_masters)  # banks that ask
+        longest = np.full_like(beats, MAX_BEATS)
+        # Beats that the channels need, and those of a burst.
+        channels_of: list[tuple[Times, Times]] = [
+            (beats, longest),
+            (weights, np.minimum(region, MAX_BEATS)),
+            (params, longest[:, 0, :1]),
+        ]
+        out = np.zeros_like(beats)
+        for place in np.ndindex(beats.shape):
+            turns = max(0.0, float(requests[place]) - late / _REQUEST / busy)
+            first = place[0] // c.rows_per_axi_master * c.rows_per_axi_master
+            mine = slice(first, first + c.rows_per_axi_master)
+            for need, burst in channels_of:
+                out[place] += np.minimum(need, turns * burst)[mine].sum()
+        return out
 
     def _sizes(self, load: int) -> tuple[Times, Times, Times]:
         """Of every bank: cycles of writing it, beats, requests."""
@@ -156,7 +224,7 @@ class LayerTraffic:
         rows = desc["planes"] * desc["rows"]
         line = desc["left"] + desc["words"] + desc["right"]
         cycles: float = desc["planes"] * (desc["top"] + desc["rows"] + desc["bottom"]) * line
-        lanes = self._beat_bytes / WORD_BYTES
+        lanes = self._lanes
         beats = desc["words"] / lanes
         if desc["compressed"]:
             cycles += rows * desc["words"] * (self._decoding - 1)
@@ -166,8 +234,15 @@ class LayerTraffic:
             # What is asked for before it is known where a chunk ends is dropped.
             beats = min(slot, beats * self._coded_size + FIFO_BEATS)
         # A row begins anywhere in a beat.
-        beats = math.ceil(beats + (0.5 if rows > 1 and lanes > 1 else 0))
-        return cycles, rows * max(beats, _OPEN / OUTSTANDING), rows
+        beats = 1 + max(0.0, beats - 1 / lanes) if rows > 1 else math.ceil(beats)
+        # A request is cut where the beats of the longest burst end.
+        bursts = 1 + (beats - 1) / MAX_BEATS
+        return cycles, rows * max(beats, (bursts * (_OPEN - 1) + beats) / OUTSTANDING), rows
+
+    def weight_size(self, block: BlockTrace) -> Times:
+        """Weight words of a block by PE, addresses included."""
+        size = block.load.astype(float)
+        return size if self.m.dense else size + -(-self.m.cols // self.c.weight_addrs_per_word)
 
     def weights(self, block: BlockTrace, size: Times, begin: Times) -> Times:
         """When memory has brought the weights of a block, by PE row of each cluster.
@@ -180,14 +255,9 @@ class LayerTraffic:
         begin : ndarray
             When the routers have sent the block before.
         """
-        m, c = self.m, self.c
-        bits = c.weight_dense_word_bits if m.dense else c.weight_word_bits
-        moved = (size + 1) * block.active.any(axis=-1)
-        if m.horizontal is Spread.SPACE:
-            moved = moved[:, :1]
-        if m.output_cols == 1:
-            moved = moved[..., :1]
-        beats = self._by_master(moved * bits / c.axi_data_bits) / _REACHED
+        c = self.c
+        moved = self._weight_words(block, size)
+        beats = self._by_master(moved * self._weight_bits / c.axi_data_bits) / _REACHED
         self._weight_beats += beats
         used = begin.reshape(c.axi_masters, -1).max(axis=1)
         self._used.append((self._weight_beats.copy(), used))
@@ -201,6 +271,13 @@ class LayerTraffic:
         self._weights_at = np.maximum(self._weights_at, free) + beats
         self._all_weights_at = max(self._all_weights_at, free.max()) + beats.sum() / self._rate
         return self._of_master(np.maximum(self._weights_at, self._all_weights_at))
+
+    def _weight_words(self, block: BlockTrace, size: Times) -> Times:
+        """Words that the loaders send for a block, with the word that says how many they are."""
+        moved: Times = (size + 1) * block.active.any(axis=-1)
+        if self.m.horizontal is Spread.SPACE:
+            moved = moved[:, :1]
+        return moved[..., :1] if self.m.output_cols == 1 else moved
 
     def write(self, words: float) -> None:
         """Output words of all clusters go to memory."""

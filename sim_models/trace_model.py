@@ -122,9 +122,7 @@ class _Layer:
     def _load_weights(self, block: BlockTrace) -> Times:
         """When the block is in the SPads."""
         m, c = self.m, self.c
-        size = block.load.astype(float)
-        if not m.dense:
-            size = size + -(-m.cols // c.weight_addrs_per_word)
+        size = self.traffic.weight_size(block)
         live = block.active.any(axis=-1)
         fetched = self.traffic.weights(block, size, self.weights)
         # Words that find no room beside the block before come when that one is released.

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from rowmesh.rtl.codes import Unit
 from rowmesh.rtl.config import Config
+from rowmesh.rtl.control.descriptor import DescriptorBank
 from rowmesh.rtl.layouts import CONFIG_BITS, Layouts
 
 __all__ = ["ProgramTimes"]
@@ -57,10 +58,15 @@ class ProgramTimes:
                 index = bisect_left(self.places[kind], here) - 2
                 if 0 <= index < len(self.ends[kind]):
                     after = max(after, self.ends[kind][index])
+            # The words of a descriptor are taken once the one before has been copied.
+            words = instruction - (self.sent[here - 1][1] if here else 0)
+            if after > 0:
+                after += self.copying(kind) + words
             self._times.append(max(instruction + self._late, after))
             self._late = self._times[-1] - instruction
         return self._times[place]
 
     def copying(self, unit: Unit) -> int:
-        """Cycles in which a descriptor is copied, a word each, once the unit has let go."""
-        return -(-self._layouts.descriptor(unit).size // CONFIG_BITS)
+        """Cycles in which a descriptor is copied once the unit has let go: see `DescriptorBank`."""
+        words = -(-self._layouts.descriptor(unit).size // CONFIG_BITS)
+        return words if words <= DescriptorBank.NARROW_WORDS else -(-words // 2)

@@ -20,7 +20,7 @@ Times = NDArray[np.float64]
 #: From the descriptor or the tile to the first beat: nest, bank, encoder.
 _START = 6.0
 #: From the last read of a descriptor to the first of the next, besides its copying.
-_SWITCH = 4.0
+_SWITCH = 1.0
 #: Beats that wait between a reader and a PE, and on every link between clusters.
 _WAITING, _LINK = 3.0, 2.0
 #: Cycles in which the iact SPad goes on to another row.

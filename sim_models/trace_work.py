@@ -137,7 +137,7 @@ class _Patch:
         self.tile_block = each("block")
         items = [m.row_items(position)[number] for position in range(m.depth)]
         self.real = np.asarray([item is not None for item in items])[trace.position]
-        used = [item or Item(0, 0, 0) for item in items]
+        used = [item or self._dummy(position, number) for position, item in enumerate(items)]
         self.r, self.s, self.c = (
             np.asarray([getattr(item, axis) for item in used])[trace.position] for axis in "rsc"
         )
@@ -146,6 +146,12 @@ class _Patch:
             first_row = first_row + trace.column * each("step")
         self.segments = self._segments(first_row, each("left"), rows, width)
         self._count(width)
+
+    def _dummy(self, position: int, number: int) -> Item:
+        """What a dummy of zeros meets: the start of the tile, see `item_offsets`."""
+        m = self.m
+        planes, taps = m.row_box(position, number // -(-m.passes // m.folds))
+        return Item(taps[0], 0, planes[0] * WORD_BYTES)
 
     def _segments(self, row: Ints, left: Ints, rows: int, width: int) -> Bools:
         """Where iacts are not zero: shape (..., rows, segments, pixels, C0)."""
@@ -189,7 +195,8 @@ class _Patch:
         if m.output_cols > 1:
             first = first + trace.column
         words = trace.words[first, self.r, self.s // m.s0, self.c // m.c0]
-        words = np.where(self.real[..., None], words, 0)
+        if not m.dense:  # a raw block has all its words, even if they are zero
+            words = np.where(self.real[..., None], words, 0)
         width, size = self.inside.shape[-1], m.c0 * m.pixels
         work = np.empty((*self.inside.shape, m.segments), np.int64)
         delays = np.empty((2, 2, *work.shape), np.float32)
