@@ -13,6 +13,7 @@ from rowmesh.rtl.control.config_node import ConfigNode
 from rowmesh.rtl.dma.dma_cluster import DmaCluster
 from rowmesh.rtl.glb.glb_cluster import GlbCluster
 from rowmesh.rtl.layouts import Layouts
+from rowmesh.rtl.noc.hop import connect_deep
 from rowmesh.rtl.noc.router_cluster import RouterCluster
 from rowmesh.rtl.noc.skid import Skid
 from rowmesh.rtl.pe.activity_counters import COUNTER_BITS, ENTRIES
@@ -123,7 +124,7 @@ class Cluster(wiring.Component):
         for j in range(c.pe_cols):
             connect(m, routers.psum_chain[j], pes.psum_in[j])
             connect(m, pes.psum_out[j], routers.psum_pe[j])
-            connect(m, routers.psum_bank[j], glb.psum[j])
+            connect_deep(m, c, f"psum_hop_{j}", routers.psum_bank[j], glb.psum[j])
             connect(m, post.read_address[j], glb.read_address[j])
             m.d.comb += post.read_data[j].eq(glb.read_data[j])
         m.d.comb += [post.full.eq(glb.full), glb.release.eq(post.release)]

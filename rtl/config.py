@@ -332,7 +332,7 @@ PRESETS: dict[str, Callable[[], Config]] = {
     # One cluster, as the parts that a cluster has once are large beside its PEs; one master of
     # 64 bits. Banks and parameters fill the block RAMs that their widths take: see docs/fpga.md.
     "fpga_25f": lambda: _fpga(pe_rows=1, pe_cols=3, glb_iact_banks=1),
-    "fpga_85f": lambda: _fpga(pe_rows=3, pe_cols=6, glb_iact_banks=2),
+    "fpga_85f": lambda: _fpga(pe_rows=3, pe_cols=4, glb_iact_banks=2),
 }
 
 

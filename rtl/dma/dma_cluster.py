@@ -17,6 +17,7 @@ from rowmesh.rtl.dma.weight_loader import WeightLoader
 from rowmesh.rtl.dma.write_channel import WriteChannel
 from rowmesh.rtl.glb.iact_bank import iact_write
 from rowmesh.rtl.layouts import WORD_BITS, Layouts
+from rowmesh.rtl.noc.hop import connect_deep
 from rowmesh.rtl.post.param_memory import param_entry
 
 __all__ = ["DmaCluster"]
@@ -140,7 +141,7 @@ class DmaCluster(wiring.Component):
         connect(m, writer.desc, flipped(self.out_desc))
         connect(m, flipped(self.word), writer.word)
         connect(m, writer.request, channel.request)
-        connect(m, writer.data, channel.data)
+        connect_deep(m, self.config, "run_hop", writer.data, channel.data)
         connect(m, channel.burst, flipped(self.write_burst))
         connect(m, channel.beat, flipped(self.write_beat))
         m.d.comb += channel.done.eq(self.write_done)

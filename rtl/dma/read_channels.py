@@ -75,12 +75,13 @@ class ReadChannels(wiring.Component):
             connect(m, buffer.data, flipped(self.data[i]))
             m.d.comb += [
                 buffer.begins.eq(planner.begins[i]),
-                buffer.asks.eq(planner.asks[i]),
-                buffer.note.eq(planner.note),
                 buffer.cancel.eq(self.cancel[i]),
                 planner.cancel[i].eq(buffer.cancels),
                 planner.room[i].eq(buffer.room),
                 planner.freed[i].eq(buffer.frees),
                 self.ends[i].eq(buffer.ends),
             ]
+            # A cycle later is early enough: the next plan of a channel is two cycles away.
+            stage = m.d.sync if self.config.deep_pipeline else m.d.comb
+            stage += [buffer.asks.eq(planner.asks[i]), buffer.note.eq(planner.note)]
         return m

@@ -4,14 +4,14 @@ from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import In, Out, flipped
 
-from rowmesh.rtl.codec.csc_encoder import CscEncoder
+from rowmesh.rtl.codec.csc_encoder import CscEncoder, csc_word
 from rowmesh.rtl.config import WORD_BYTES, Config, bits_for
 from rowmesh.rtl.control.agu import Agu
 from rowmesh.rtl.glb.iact_bank import TILE_BITS, iact_read, iact_read_data
 from rowmesh.rtl.layouts import SEGMENT_LOOPS, Layouts
-from rowmesh.rtl.noc.hop import Hop
+from rowmesh.rtl.noc.hop import connect_deep
 
 __all__ = ["IactReader"]
 
@@ -94,34 +94,26 @@ class IactReader(wiring.Component):
             read.tag.dense.eq(job.dense),
         ]
 
-        data: Any = self.data
-        waiting: Any = 0
-        if self.config.deep_pipeline:
-            m.submodules.data_hop = hop = Hop(iact_read_data())
-            connect(m, flipped(self.data), hop.i)
-            data, waiting = hop.o, hop.o.valid
-        answer: Any = data.payload
-        word: Any = encoder.i.payload
+        words: Any = stream.Signature(csc_word()).create(path=("words",))
+        answer: Any = self.data.payload
+        word: Any = words.payload
         m.d.comb += [
-            encoder.i.valid.eq(data.valid),
-            data.ready.eq(encoder.i.ready),
+            words.valid.eq(self.data.valid),
+            self.data.ready.eq(words.ready),
             word.word.eq(answer.word >> Cat(Const(0, byte_bits), answer.tag.shift)),
             word.bytes.eq(answer.tag.bytes),
             word.last.eq(answer.tag.last),
             word.dense.eq(answer.tag.dense),
         ]
-        if self.config.deep_pipeline:
-            m.submodules.iact_hop = iact_hop = Hop(self.layouts.iact_beat)
-            connect(m, encoder.o, iact_hop.i)
-            connect(m, iact_hop.o, flipped(self.iact))
-            waiting = waiting | iact_hop.o.valid
-        else:
-            connect(m, encoder.o, flipped(self.iact))
+        inside = connect_deep(m, self.config, "word_hop", words, encoder.i)
+        outside = connect_deep(m, self.config, "iact_hop", encoder.o, flipped(self.iact))
 
         ended = Signal()
         m.d.comb += [self.desc.ready.eq(ended), self.tile_released.eq(ended & job.release)]
         with m.FSM(name="state"):
-            m.d.comb += self.busy.eq(self.desc.valid | self.data.valid | encoder.busy | waiting)
+            m.d.comb += self.busy.eq(
+                self.desc.valid | self.data.valid | inside | encoder.busy | outside
+            )
             with m.State("IDLE"), m.If(self.desc.valid & (self.tiles != 0)):
                 m.d.comb += agu.start.eq(1)
                 m.next = "READ"

@@ -2,11 +2,42 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Const, Module, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect
 
-__all__ = ["Hop"]
+from rowmesh.rtl.config import Config
+
+__all__ = ["Hop", "connect_deep"]
+
+
+def connect_deep(m: Module, config: Config, name: str, source: Any, sink: Any) -> Any:
+    """Connect two streams, with a `Hop` between them in a machine with a deep pipeline.
+
+    Parameters
+    ----------
+    m
+        Gets the connection.
+    config
+        `deep_pipeline` is read.
+    name
+        Of the submodule.
+    source, sink
+        Ports that `connect` takes, source first.
+
+    Returns
+    -------
+    Value
+        High while a beat waits here.
+    """
+    if not config.deep_pipeline:
+        connect(m, source, sink)
+        return Const(0)
+    hop = Hop(source.payload.shape())
+    m.submodules[name] = hop
+    connect(m, source, hop.i)
+    connect(m, hop.o, sink)
+    return hop.o.valid
 
 
 class Hop(wiring.Component):

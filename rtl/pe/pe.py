@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rowmesh.rtl.codes import ACTIVITY_BITS, FAULT_BITS, Activity, Fault
 from rowmesh.rtl.config import Config, bits_for
-from rowmesh.rtl.noc.hop import Hop
+from rowmesh.rtl.noc.hop import connect_deep
 from rowmesh.rtl.noc.stage import Stage
 from rowmesh.rtl.pe.drain import Drain
 from rowmesh.rtl.pe.iact_decode import IactDecode
@@ -115,18 +115,15 @@ class Pe(wiring.Component):
         connect(m, flipped(self.weight), weight_spad.weight)
         connect(m, decode.o, weight_spad.i)
         waiting: Any = decode.o.valid | fetch.busy | mac.busy
+        waiting = waiting | connect_deep(m, c, "word", fetch.o, mac.i)
         if c.deep_pipeline:
             m.submodules.column = column = Stage(self.records.column)
-            m.submodules.word = word = Hop(self.records.word)
             connect(m, weight_spad.o, column.i)
             connect(m, column.o, fetch.i)
-            connect(m, fetch.o, word.i)
-            connect(m, word.o, mac.i)
-            waiting = waiting | column.o.valid | word.o.valid
             m.d.sync += weight_spad.release.eq(fetch.release)
+            waiting = waiting | column.o.valid
         else:
             connect(m, weight_spad.o, fetch.i)
-            connect(m, fetch.o, mac.i)
             m.d.comb += weight_spad.release.eq(fetch.release)
         connect(m, flipped(self.psum_in), drain.psum_in)
         connect(m, drain.psum_out, flipped(self.psum_out))

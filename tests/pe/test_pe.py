@@ -37,8 +37,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "psum_bits": 21,
     },
     # One column of weights can fill the SPad, and end where it starts.
-    "long_columns": {"weight_data_depth": 12, "weight_addr_depth": 4, "psum_depth": 48},
-    "long_columns_deep": {
+    "long_columns": {
         "weight_data_depth": 12,
         "weight_addr_depth": 4,
         "psum_depth": 48,

@@ -14,10 +14,20 @@ from rowmesh.verif.simulator import Simulator, run_bench
 CONFIGS: dict[str, dict[str, Any]] = {
     "tiny": {},
     "double": {"rounding": "double"},
-    "three_columns": {"pe_cols": 3, "psum_bits": 20, "glb_psum_count": 200, "param_depth": 20},
-    "deep": {"pe_cols": 3, "deep_pipeline": True},
-    "one_column_double": {"pe_cols": 1, "psum_bits": 32, "rounding": "double", "param_depth": 16},
-    "deep_double": {"pe_cols": 1, "rounding": "double", "deep_pipeline": True},
+    "three_columns": {
+        "pe_cols": 3,
+        "psum_bits": 20,
+        "glb_psum_count": 200,
+        "param_depth": 20,
+        "deep_pipeline": True,
+    },
+    "one_column_double": {
+        "pe_cols": 1,
+        "psum_bits": 32,
+        "rounding": "double",
+        "param_depth": 16,
+        "deep_pipeline": True,
+    },
 }
 
 

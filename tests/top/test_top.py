@@ -43,8 +43,6 @@ CONFIGS = {
     "dense": dataclasses.replace(
         TINY, cluster_rows=2, rows_per_axi_master=2, pe_rows=1, sparse=False, psum_bits=32
     ),
-    # An accelerator for an FPGA.
-    "deep": dataclasses.replace(TINY, pe_rows=1, axi_data_bits=64, deep_pipeline=True),
 }
 
 
