@@ -317,7 +317,6 @@ PRESETS: dict[str, Callable[[], Config]] = {
         glb_psum_count=256,
         param_depth=64,
         axi_data_bits=64,
-        deep_pipeline=True,
     ),
     "demo": lambda: Config(),
     # JETCAS 2019: 192 PEs, published SPad, GLB and port sizes, 8 masters x 16 B/cycle.
