@@ -114,9 +114,10 @@ class FpgaJob:
         return find_pll(self.board.clock_hz, self.mhz * 1e6)
 
     def options(self) -> list[str]:
-        """Of nextpnr-ecp5."""
+        """Of nextpnr-ecp5. Its other router takes an hour for what this one does in minutes."""
         return [
             *self.board.options(),
+            *("--router", "router2"),
             *("--lpf", _LPF, "--freq", f"{self.pll.clock_hz / 1e6:g}"),
         ]
 

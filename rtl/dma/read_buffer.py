@@ -10,7 +10,7 @@ from rowmesh.rtl.axi.signatures import MAX_BEATS, beat_bytes
 from rowmesh.rtl.config import WORD_BYTES, Config
 from rowmesh.rtl.dma.burst_planner import FIFO_BEATS, burst_note
 from rowmesh.rtl.layouts import WORD_BITS
-from rowmesh.rtl.noc.stage import Stage
+from rowmesh.rtl.noc.hop import Hop
 from rowmesh.rtl.spad import Spad
 
 __all__ = ["ReadBuffer"]
@@ -82,6 +82,7 @@ class ReadBuffer(wiring.Component):
         place = Signal(range(FIFO_BEATS))  # of the next burst's first beat
         # Beats of a burst that is done; until then its note must stay.
         freed = Signal(range(MAX_BEATS + 1))
+        room_freed = Signal.like(freed)
         ports: Any = notes
         note: Any = self.note
         entry: Any = self.note_layout(ports.write[0].data)
@@ -96,12 +97,14 @@ class ReadBuffer(wiring.Component):
             entry.burst.eq(note),
             self.cancels.eq(self.cancel & (number == taken_number)),
             self.room.eq(room),
-            self.frees.eq(freed != 0),
+            self.frees.eq(room_freed != 0),
         ]
+        stage = m.d.sync if self.deep else m.d.comb
+        stage += room_freed.eq(freed)
         m.d.sync += [
             number.eq(number + self.begins),
             place.eq(place + asked),
-            room.eq(room + freed - asked),
+            room.eq(room + room_freed - asked),
         ]
         self._build_words(m, beats, notes, freed, taken_number)
         return m
@@ -125,9 +128,9 @@ class ReadBuffer(wiring.Component):
         out: Any = word  # where the reader sees it
         gone: Any = 0  # it is of the request to drop
         if self.deep:
-            m.submodules.stage = stage = Stage(self.word_layout)
-            connect(m, word, stage.i)
-            out = stage.o
+            m.submodules.hop = hop = Hop(self.word_layout)
+            connect(m, word, hop.i)
+            out = hop.o
             gone = out.valid & dropping & (out.payload.number == dropped)
         m.d.comb += [
             notes.read[0].address.eq(place),

@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from rowmesh.rtl.codes import FAULT_BITS
 from rowmesh.rtl.config import Config, bits_for
 from rowmesh.rtl.layouts import Layouts
+from rowmesh.rtl.noc.hop import connect_deep
 from rowmesh.rtl.pe.activity_counters import (
     COUNTER_BITS,
     ENTRIES,
@@ -91,21 +92,20 @@ class PeCluster(wiring.Component):
         m = Module()
         c = self.config
         pes: list[Any] = [Pe(c) for _ in range(c.pes_per_cluster)]
+        busy = Signal(len(pes))
         for number, pe in enumerate(pes):
             row, col = divmod(number, c.pe_cols)
             m.submodules[f"pe_{row}_{col}"] = pe
             connect(m, pe.desc, flipped(self.desc[number]))
             connect(m, pe.weight, flipped(self.weight[row][col]))
             self._choose_iact(m, pe, [self.iact[b][number] for b in range(c.glb_iact_banks)])
-            if row == 0:
-                connect(m, pe.psum_out, flipped(self.psum_out[col]))
-            if row == c.pe_rows - 1:
-                connect(m, pe.psum_in, flipped(self.psum_in[col]))
-            else:
-                connect(m, pe.psum_in, pes[number + c.pe_cols].psum_out)
+            above = pes[number - c.pe_cols].psum_in if row else flipped(self.psum_out[col])
+            leaving = connect_deep(m, c, f"psum_hop_{number}", pe.psum_out, above)
+            m.d.comb += busy[number].eq(pe.busy | leaving)
+        for col, below in enumerate(self.psum_in):
+            connect(m, flipped(below), pes[col - c.pe_cols].psum_in)
 
-        busy = Signal(len(pes))
-        m.d.comb += [*(busy[i].eq(pe.busy) for i, pe in enumerate(pes)), self.busy.eq(busy.any())]
+        m.d.comb += self.busy.eq(busy.any())
         m.d.sync += self.fault.eq(0)
         for pe in reversed(pes):
             with m.If(pe.fault != 0):
