@@ -52,7 +52,7 @@ BLOCKS = {
 
 #: Share of a clock period that the mapper may spend between registers, as far as it sees: it knows
 #: little of the wires. What is faster than that gives way to what is smaller.
-_LOGIC_SHARE = 0.3
+_LOGIC_SHARE = 0.15
 
 #: Adders and comparators of so many bits take fewer lookup tables without a carry chain, which has
 #: ends of its own.
