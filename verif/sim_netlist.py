@@ -22,7 +22,9 @@ __all__ = ["SMALL", "main", "run_netlist"]
 
 #: Two PEs of two multipliers, one above the other, so that psums go from PE to PE; everything that
 #: the accelerator has once. `tiny` has twice the PEs and takes twice the time.
-SMALL = dataclasses.replace(load_config("tiny"), pe_rows=2, pe_cols=1, glb_iact_banks=1)
+SMALL = dataclasses.replace(
+    load_config("tiny"), pe_rows=2, pe_cols=1, glb_iact_banks=1, deep_pipeline=True
+)
 _TOP = "top"
 
 
