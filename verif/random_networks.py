@@ -276,6 +276,7 @@ def random_config(rng: np.random.Generator) -> Config:
                 **values,
                 rounding="double" if rng.random() < 0.3 else "single",
                 sparse=bool(rng.random() < 0.75),
+                deep_pipeline=bool(rng.random() < 0.3),
             )
         except ValueError:
             continue

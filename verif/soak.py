@@ -55,6 +55,7 @@ SMALL_MACHINES: dict[str, Config] = {
         weight_data_depth=160,
         psum_depth=64,
         axi_data_bits=256,
+        deep_pipeline=True,
     ),
     "dense": dataclasses.replace(
         load_config("tiny"), sparse=False, cluster_rows=2, pe_cols=1, rounding="double"
