@@ -110,7 +110,7 @@ class BlockRam(wiring.Component):
             reads.eq(r_busy & moves & ~collides),
             read.addr.eq(r_word),
             # Whether the word is wanted shows late, and a word that is not does no harm.
-            read.en.eq(moves),
+            read.en.eq(moves & (r_response == RESP_OKAY)),
             axi.rdata.eq(read.data),
         ]
         with m.If(axi.arready & axi.arvalid):
