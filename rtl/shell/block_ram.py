@@ -109,8 +109,7 @@ class BlockRam(wiring.Component):
             moves.eq(~axi.rvalid | axi.rready),
             reads.eq(r_busy & moves & ~collides),
             read.addr.eq(r_word),
-            # Whether the word is wanted shows late, and a word that is not does no harm.
-            read.en.eq(moves & (r_response == RESP_OKAY)),
+            read.en.eq(reads & (r_response == RESP_OKAY)),
             axi.rdata.eq(read.data),
         ]
         with m.If(axi.arready & axi.arvalid):
