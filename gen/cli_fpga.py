@@ -22,7 +22,7 @@ the FPGA has not the room (before placing), or when no seed meets --freq.
 
 \b
   rowmesh fpga --config tiny --board ulx3s_25f --synth-only
-  rowmesh fpga --config fpga_85f --board ulx3s_85f --seeds 3
+  rowmesh fpga --config fpga_85f --board ulx3s_85f --freq 36 --seeds 3
 """
 
 

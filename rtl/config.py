@@ -92,8 +92,9 @@ class Config:
     sparse : bool
         False builds a plain dense PE: no counts, no address SPads, zero gating only.
     deep_pipeline : bool
-        Registers in the PE between lookup, weight words, products and psums, for the clock of an
-        FPGA: 3 cycles of latency, none of throughput, and a third more flip-flops.
+        More registers, for the clock of an FPGA: in the PE and between the PEs of a column, behind
+        buffers of DRAM and iact banks, in the plan of bursts and in requantization. Some cycles of
+        latency; every burst takes a cycle more.
 
     Raises
     ------

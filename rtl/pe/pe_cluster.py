@@ -62,7 +62,8 @@ class PeCluster(wiring.Component):
 
     Notes
     -----
-    Adds no latency to the streams. Combinational through the iact choice; the rest as in `Pe`.
+    Adds no latency to the streams, but for a `Hop` behind the psums of every PE with
+    `config.deep_pipeline`. Combinational through the iact choice; the rest as in `Pe`.
     """
 
     def __init__(self, config: Config) -> None:
