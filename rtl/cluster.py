@@ -124,7 +124,7 @@ class Cluster(wiring.Component):
         for j in range(c.pe_cols):
             connect(m, routers.psum_chain[j], pes.psum_in[j])
             connect(m, pes.psum_out[j], routers.psum_pe[j])
-            connect_deep(m, c, f"psum_hop_{j}", routers.psum_bank[j], glb.psum[j])
+            connect_deep(m, c.deep_pipeline, f"psum_hop_{j}", routers.psum_bank[j], glb.psum[j])
             connect(m, post.read_address[j], glb.read_address[j])
             m.d.comb += post.read_data[j].eq(glb.read_data[j])
         m.d.comb += [post.full.eq(glb.full), glb.release.eq(post.release)]

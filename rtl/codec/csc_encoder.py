@@ -9,6 +9,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rowmesh.rtl.config import WORD_BYTES, bits_for
+from rowmesh.rtl.noc.hop import connect_deep
 
 __all__ = ["CscEncoder", "csc_beat", "csc_word"]
 
@@ -49,6 +50,8 @@ class CscEncoder(wiring.Component):
         Bytes of a word, a power of two.
     run_bits : int
         A run of zeros is shorter than ``2**run_bits - word_bytes``.
+    deep : bool
+        A `Hop` between finding entries and counting zeros.
 
     Attributes
     ----------
@@ -63,12 +66,19 @@ class CscEncoder(wiring.Component):
     -----
     A word takes ``max(1, ceil(entries / 2))`` cycles, and one more for every two explicit zeros
     (with counts of one or two bits, a long gap inside a word can cost a cycle too). Latency 1
-    cycle from a segment's last word to its last beat. A word stays on `i` until its last entries
-    are counted. Combinational from `i` to `o`, and from `i` and `o.ready` to `i.ready`.
+    cycle from a segment's last word to its last beat, 2 if `deep`. A word stays on `i` until its
+    last entries are counted. Combinational from `i` to `o`, and from `i` and `o.ready` to
+    `i.ready`; if `deep`, only from `i` to `i.ready`.
     """
 
     def __init__(
-        self, value_bits: int, count_bits: int, word_bytes: int = WORD_BYTES, run_bits: int = 20
+        self,
+        value_bits: int,
+        count_bits: int,
+        word_bytes: int = WORD_BYTES,
+        run_bits: int = 20,
+        *,
+        deep: bool = False,
     ) -> None:
         if not 1 <= value_bits <= BYTE_BITS:
             raise ValueError(f"value_bits = {value_bits}: must be within 1..{BYTE_BITS}")
@@ -83,6 +93,7 @@ class CscEncoder(wiring.Component):
         self.count_bits = count_bits
         self.word_bytes = word_bytes
         self.run_bits = run_bits
+        self.deep = deep
         self.beat = csc_beat(value_bits, count_bits)
         self.pair = self.beat["pairs"].shape.elem_shape
         self.word = csc_word(word_bytes)
@@ -112,21 +123,27 @@ class CscEncoder(wiring.Component):
         # word at hand, so after an entry at position p it is -(p + 1), and the count of an entry
         # is run + position. `beat` gathers pairs to beats.
         m = Module()
-        go = Signal()
-        picked: Any = Signal(self.pick)
-        counted = Signal()
-        self._build_pick(m, go, picked, counted)
+        picks: Any = stream.Signature(self.pick).create(path=("picks",))
+        counts: Any = stream.Signature(self.pick).flip().create(path=("counts",))
+        self._build_pick(m, picks)
+        inside = connect_deep(m, self.deep, "pick_hop", picks, counts)
+        go, counted = Signal(), Signal()
         pairs: list[Any] = [Signal(self.pair, name=f"pair_{k}") for k in range(PAIRS)]
         used = Signal(PAIRS)
-        self._build_count(m, go, picked, counted, pairs, used)
-        end = self.i.valid & counted & picked.last
+        self._build_count(m, go, counts, counted, pairs, used)
+        end = counts.valid & counted & counts.payload.last
         held = self._build_beat(m, go, pairs, used, end)
-        m.d.comb += [go.eq(~self.o.valid | self.o.ready), self.busy.eq(held)]
+        m.d.comb += [
+            go.eq(~self.o.valid | self.o.ready),
+            counts.ready.eq(go & counted),
+            self.busy.eq(held | inside),
+        ]
         return m
 
-    def _build_pick(self, m: Module, go: Any, picked: Any, counted: Any) -> None:
-        """Two entries of the word a cycle; they stay until they are `counted`."""
+    def _build_pick(self, m: Module, picks: Any) -> None:
+        """Two entries of the word a cycle; they stay until they are counted."""
         i: Any = self.i.payload
+        picked: Any = picks.payload
         values = [i.word[BYTE_BITS * k :][: self.value_bits] for k in range(self.word_bytes)]
         left = Signal(self.word_bytes)  # entries still to send
         done = Signal(self.word_bytes)  # bytes of the word that are
@@ -154,7 +171,8 @@ class CscEncoder(wiring.Component):
         m.d.comb += [
             rest.eq(left & ~first & ~Mux(has_second, second, 0)),
             final.eq(~rest.any()),
-            self.i.ready.eq(self.i.valid & go & counted & final),
+            picks.valid.eq(self.i.valid),
+            self.i.ready.eq(self.i.valid & picks.ready & final),
         ]
         taken = Mux(has_second, p1 + 1, Mux(has_first, p0 + 1, 0))
         m.d.comb += [
@@ -166,14 +184,14 @@ class CscEncoder(wiring.Component):
             picked.tail.eq(Mux(final, i.bytes, 0) - taken),
             picked.last.eq(i.last & final),
         ]
-        with m.If(go & counted & self.i.valid):
+        with m.If(picks.ready & self.i.valid):
             m.d.sync += done.eq(Mux(final, 0, ~rest))
 
     def _build_count(
-        self, m: Module, go: Any, picked: Any, counted: Any, pairs: Any, used: Any
+        self, m: Module, go: Any, picks: Any, counted: Any, pairs: Any, used: Any
     ) -> None:
         """Up to two pairs a cycle: entries with their counts, or explicit zeros."""
-        valid = self.i.valid
+        valid, picked = picks.valid, picks.payload
         entries: list[Any] = [valid & picked.entries[k] for k in range(PAIRS)]
         if not self.count_bits:
             m.d.comb += [counted.eq(1), used.eq(Cat(*entries))]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -77,9 +77,10 @@ class ConfigNode(wiring.Component):
 
     Notes
     -----
-    Latency 1 cycle a node (a `Hop` at its input), one word a cycle; then see `DescriptorBank`. A
-    word waits while a complete descriptor of an instance that it is for waits in the memory; PEs
-    share theirs, see `SharedDescriptorBank`.
+    Latency 1 cycle a node (a `Hop` at its input), one word a cycle; then see `DescriptorBank`. With
+    `config.deep_pipeline` a register lies between, and a word for a kind of unit waits for 1 cycle
+    behind one with `go`. A word waits while a complete descriptor of an instance that it is for
+    waits in the memory; PEs share theirs, see `SharedDescriptorBank`.
 
     A node adds its step to the data of a ramp as the word comes in: nodes of column 0 the row's,
     since their words come from north, the others the column's, the first one none. So cluster
@@ -125,6 +126,7 @@ class ConfigNode(wiring.Component):
         counts = unit_counts(self.config)
         blocked: list[Any] = []
         pending: list[Any] = []
+        arriving: list[Any] = []
         write = Signal()
         for kinds in _BANKS:
             lanes = [(unit, i) for unit in kinds for i in range(counts[unit])]
@@ -133,32 +135,43 @@ class ConfigNode(wiring.Component):
                 bank = SharedDescriptorBank(
                     self.layouts.pe, len(lanes), own="iact_source", counts=_PE_COUNTS
                 )
+                m.d.comb += [bank.next_index.eq(local.index), bank.next_data.eq(local.data)]
             else:
                 bank = DescriptorBank([self.layouts.descriptor(unit) for unit, _ in lanes])
             m.submodules["_".join(unit.name.lower() for unit in kinds)] = bank
             selected = Signal(len(lanes), name=f"selected_{kinds[0].name.lower()}")
-            m.d.comb += [
-                selected.eq(Cat((local.unit == unit) & local.instances[i] for unit, i in lanes)),
-                bank.select.eq(Mux(write, selected, 0)),
-                bank.index.eq(local.index),
-                bank.data.eq(local.data),
-                bank.go.eq(local.go),
-            ]
+            m.d.comb += selected.eq(
+                Cat((local.unit == unit) & local.instances[i] for unit, i in lanes)
+            )
+            coming = self._write(m, bank, selected, local, write)
             for number, (unit, i) in enumerate(lanes):
                 port: Any = getattr(bank, f"desc_{number}")
                 connect(m, port, flipped(getattr(self, unit.name.lower())[i]))
                 pending.append(port.valid)
-            blocked.append((selected & bank.waiting).any())
+            blocked.append(selected.any() & coming & bank.go | (selected & bank.waiting).any())
+            arriving.append(coming)
             pending.append(bank.waiting.any())
             if Unit.OUT_WRITER in kinds:
-                m.d.comb += self.writer_pending.eq(bank.waiting.any() | port.valid)
+                m.d.comb += self.writer_pending.eq(coming | bank.waiting.any() | port.valid)
         m.d.comb += [
             fork.o[2].ready.eq(~Cat(blocked).any()),
             write.eq(fork.o[2].valid & fork.o[2].ready),
-            self.moving.eq(hop.o.valid),
-            self.pending.eq(hop.o.valid | Cat(pending).any()),
+            self.moving.eq(hop.o.valid | Cat(arriving).any()),
+            self.pending.eq(self.moving | Cat(pending).any()),
         ]
         return m
+
+    def _write(self, m: Module, bank: Any, selected: Any, word: Any, write: Any) -> Any:
+        """Give a word to a bank; high while one is between here and there."""
+        values = [bank.index.eq(word.index), bank.data.eq(word.data), bank.go.eq(word.go)]
+        select = bank.select.eq(Mux(write, selected, 0))
+        if not self.config.deep_pipeline:
+            m.d.comb += [*values, select]
+            return Const(0)
+        m.d.sync += select
+        with m.If(selected.any()):
+            m.d.sync += values
+        return bank.select.any()
 
     def _add_step(self, m: Module, hop: Any) -> None:
         """From the port to the `Hop`."""

@@ -141,7 +141,7 @@ class DmaCluster(wiring.Component):
         connect(m, writer.desc, flipped(self.out_desc))
         connect(m, flipped(self.word), writer.word)
         connect(m, writer.request, channel.request)
-        connect_deep(m, self.config, "run_hop", writer.data, channel.data)
+        connect_deep(m, self.config.deep_pipeline, "run_hop", writer.data, channel.data)
         connect(m, channel.burst, flipped(self.write_burst))
         connect(m, channel.beat, flipped(self.write_beat))
         m.d.comb += channel.done.eq(self.write_done)

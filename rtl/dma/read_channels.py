@@ -11,6 +11,7 @@ from rowmesh.rtl.config import Config
 from rowmesh.rtl.dma.burst_planner import BurstPlanner
 from rowmesh.rtl.dma.read_buffer import ReadBuffer
 from rowmesh.rtl.layouts import WORD_BITS, Layouts
+from rowmesh.rtl.noc.hop import connect_deep
 
 __all__ = ["ReadChannels"]
 
@@ -47,7 +48,8 @@ class ReadChannels(wiring.Component):
     Notes
     -----
     See `BurstPlanner` for the way to the master; 2 cycles from a beat to its word, a word a cycle.
-    `burst` and `data` follow registers and memories; no combinational path leads through.
+    `burst` and `data` follow registers and memories; no combinational path leads through. With
+    `config.deep_pipeline` a `Hop` each at `burst` and `beat`, a cycle more.
     """
 
     def __init__(self, config: Config, channels: int) -> None:
@@ -65,13 +67,14 @@ class ReadChannels(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
+        deep = self.config.deep_pipeline
         m.submodules.planner = planner = BurstPlanner(self.config, self.channels)
         for i in range(self.channels):
             buffer: Any = ReadBuffer(self.config)
             m.submodules[f"buffer_{i}"] = buffer
             connect(m, flipped(self.request[i]), planner.request[i])
-            connect(m, planner.burst[i], flipped(self.burst[i]))
-            connect(m, flipped(self.beat[i]), buffer.beat)
+            connect_deep(m, deep, f"burst_hop_{i}", planner.burst[i], flipped(self.burst[i]))
+            connect_deep(m, deep, f"beat_hop_{i}", flipped(self.beat[i]), buffer.beat)
             connect(m, buffer.data, flipped(self.data[i]))
             m.d.comb += [
                 buffer.begins.eq(planner.begins[i]),
@@ -82,6 +85,6 @@ class ReadChannels(wiring.Component):
                 self.ends[i].eq(buffer.ends),
             ]
             # A cycle later is early enough: the next plan of a channel is two cycles away.
-            stage = m.d.sync if self.config.deep_pipeline else m.d.comb
+            stage = m.d.sync if deep else m.d.comb
             stage += [buffer.asks.eq(planner.asks[i]), buffer.note.eq(planner.note)]
         return m

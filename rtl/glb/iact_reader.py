@@ -46,8 +46,8 @@ class IactReader(wiring.Component):
     -----
     One word a cycle as long as it has at most two entries (see `CscEncoder`), and one cycle
     between two descriptors, while the words before go on. From the cycle in which a descriptor is
-    taken (its tile is there) to the first possible beat: 8 cycles, with `config.deep_pipeline` 10:
-    then the word and the beat wait in a `Hop` each. `iact` comes from a register and
+    taken (its tile is there) to the first possible beat: 8 cycles, with `config.deep_pipeline` 11:
+    then the word, its entries and the beat wait in a `Hop` each. `iact` comes from a register and
     `iact.ready` reaches registers only; combinational from `read.ready` to `tile_released` and
     `desc.ready`.
     """
@@ -78,6 +78,7 @@ class IactReader(wiring.Component):
             self.config.iact_bits,
             self.config.csc_count_bits,
             run_bits=bits_for(2 * most + WORD_BYTES),
+            deep=self.config.deep_pipeline,
         )
         at: Any = agu.o.payload
         read: Any = self.read.payload
@@ -105,8 +106,10 @@ class IactReader(wiring.Component):
             word.last.eq(answer.tag.last),
             word.dense.eq(answer.tag.dense),
         ]
-        inside = connect_deep(m, self.config, "word_hop", words, encoder.i)
-        outside = connect_deep(m, self.config, "iact_hop", encoder.o, flipped(self.iact))
+        inside = connect_deep(m, self.config.deep_pipeline, "word_hop", words, encoder.i)
+        outside = connect_deep(
+            m, self.config.deep_pipeline, "iact_hop", encoder.o, flipped(self.iact)
+        )
 
         ended = Signal()
         m.d.comb += [self.desc.ready.eq(ended), self.tile_released.eq(ended & job.release)]

@@ -43,7 +43,8 @@ class PsumBank(wiring.Component):
     release : In(1)
         Pulse: done with the oldest tile. After its last read was taken, and only while `full`.
     fault : Out(`Fault`)
-        PSUM_OVERFLOW from the first sum that does not fit on, until a reset.
+        PSUM_OVERFLOW from the first sum that does not fit on (with `config.deep_pipeline` a cycle
+        later), until a reset.
     busy : Out(1)
         A descriptor is at work or a tile not yet released.
 
@@ -59,6 +60,7 @@ class PsumBank(wiring.Component):
     def __init__(self, config: Config) -> None:
         self.words = config.glb_psum_words
         self.psum_bits = config.psum_bits
+        self.deep = config.deep_pipeline
         self.layouts = layouts = Layouts(config)
         super().__init__(
             {
@@ -186,6 +188,8 @@ class PsumBank(wiring.Component):
         target = Signal.like(address, reset_less=True)
         adds, final = Signal(reset_less=True), Signal(reset_less=True)
         writes = Signal()
+        wrong = Signal(PSUM_LANES)
+        stage = m.d.sync if self.deep else m.d.comb
         m.d.sync += [
             writes.eq(taken),
             target.eq(address),
@@ -201,8 +205,9 @@ class PsumBank(wiring.Component):
                 total.eq(beat[lane] + Mux(adds, stored[lane], 0)),
                 sums[lane].eq(total),
             ]
-            with m.If(writes & (total[-1] != total[-2])):
-                m.d.sync += self.fault.eq(Fault.PSUM_OVERFLOW)
+            stage += wrong[lane].eq(writes & (total[-1] != total[-2]))
+        with m.If(wrong.any()):
+            m.d.sync += self.fault.eq(Fault.PSUM_OVERFLOW)
         m.d.comb += [
             settled.eq(~writes),
             memory.write_enable.eq(writes),

@@ -6,20 +6,18 @@ from amaranth.hdl import Const, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
-from rowmesh.rtl.config import Config
-
 __all__ = ["Hop", "connect_deep"]
 
 
-def connect_deep(m: Module, config: Config, name: str, source: Any, sink: Any) -> Any:
-    """Connect two streams, with a `Hop` between them in a machine with a deep pipeline.
+def connect_deep(m: Module, deep: bool, name: str, source: Any, sink: Any) -> Any:
+    """Connect two streams, with a `Hop` between them if the pipeline is deep.
 
     Parameters
     ----------
     m
         Gets the connection.
-    config
-        `deep_pipeline` is read.
+    deep
+        `Config.deep_pipeline`.
     name
         Of the submodule.
     source, sink
@@ -30,7 +28,7 @@ def connect_deep(m: Module, config: Config, name: str, source: Any, sink: Any) -
     Value
         High while a beat waits here.
     """
-    if not config.deep_pipeline:
+    if not deep:
         connect(m, source, sink)
         return Const(0)
     hop = Hop(source.payload.shape())

@@ -115,7 +115,7 @@ class Pe(wiring.Component):
         connect(m, flipped(self.weight), weight_spad.weight)
         connect(m, decode.o, weight_spad.i)
         waiting: Any = decode.o.valid | fetch.busy | mac.busy
-        waiting = waiting | connect_deep(m, c, "word", fetch.o, mac.i)
+        waiting = waiting | connect_deep(m, c.deep_pipeline, "word", fetch.o, mac.i)
         if c.deep_pipeline:
             m.submodules.column = column = Stage(self.records.column)
             connect(m, weight_spad.o, column.i)

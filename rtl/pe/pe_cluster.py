@@ -24,7 +24,8 @@ __all__ = ["PeCluster", "counter_latency"]
 
 def counter_latency(config: Config) -> int:
     """Cycles from a choice of a counter to its value: two rounds over the terms of an entry."""
-    return 2 * max(len(entry_terms(n, config.macs_per_pe)) for n in range(ENTRIES)) + 1
+    rounds = max(len(entry_terms(n, config.macs_per_pe)) for n in range(ENTRIES))
+    return 2 * rounds + 1 + config.deep_pipeline
 
 
 class PeCluster(wiring.Component):
@@ -101,7 +102,7 @@ class PeCluster(wiring.Component):
             connect(m, pe.weight, flipped(self.weight[row][col]))
             self._choose_iact(m, pe, [self.iact[b][number] for b in range(c.glb_iact_banks)])
             above = pes[number - c.pe_cols].psum_in if row else flipped(self.psum_out[col])
-            leaving = connect_deep(m, c, f"psum_hop_{number}", pe.psum_out, above)
+            leaving = connect_deep(m, c.deep_pipeline, f"psum_hop_{number}", pe.psum_out, above)
             m.d.comb += busy[number].eq(pe.busy | leaving)
         for col, below in enumerate(self.psum_in):
             connect(m, flipped(below), pes[col - c.pe_cols].psum_in)
@@ -159,11 +160,14 @@ class PeCluster(wiring.Component):
             ]
             chosen = (self.counter_pe == number) & used
             value = value | Mux(chosen, counters.value, 0)
+        stage = m.d.sync if self.config.deep_pipeline else m.d.comb
+        term, first = Signal(COUNTER_BITS, reset_less=True), Signal()
         total = Signal(COUNTER_BITS, reset_less=True)
-        m.d.sync += total.eq(Mux(turn == 0, 0, total) + (value << shift))
+        stage += [term.eq(value << shift), first.eq(turn == 0)]
+        m.d.sync += total.eq(Mux(first, 0, total) + term)
         with m.If(turn == rounds - 1):
             m.d.sync += turn.eq(0)
         with m.Else():
             m.d.sync += turn.eq(turn + 1)
-        with m.If(turn == 0):
+        with m.If(first):
             m.d.sync += self.counter_value.eq(total)

@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 from rowmesh.rtl.config import PSUM_LANES, Config
 from rowmesh.rtl.control.agu import Agu
 from rowmesh.rtl.layouts import WORD_BITS, Layouts
+from rowmesh.rtl.noc.hop import connect_deep
 from rowmesh.rtl.noc.skid import Skid
 from rowmesh.rtl.post.param_memory import ParamMemory, param_entry
 from rowmesh.rtl.post.pool import Pool
@@ -56,7 +57,7 @@ class Post(wiring.Component):
     -----
     One psum word a cycle; 3 cycles between tiles, besides the bank's latency. From `read_data` to
     `word`: `latency` cycles. `word.ready` and `full` reach registers only; `read_address.ready`
-    reaches the address generator.
+    reaches the address generator, or, with `config.deep_pipeline`, a `Hop` before it.
     """
 
     def __init__(self, config: Config) -> None:
@@ -119,7 +120,9 @@ class Post(wiring.Component):
             {"psums": self.layouts.psum_beat, "param": self.layouts.param_address_bits}
         )
         m.submodules.skid = skid = Skid(fetch)
-        address: Any = agu.o.payload.address
+        asked: Any = stream.Signature(agu.o.payload.shape()).flip().create(path=("asked",))
+        inside = connect_deep(m, self.config.deep_pipeline, "address_hop", agu.o, asked)
+        address: Any = asked.payload.address
         bank = address.psum[word_bits:]
         landing_bank = Signal(range(banks), reset_less=True)
         landing_param = Signal.like(address.param, reset_less=True)
@@ -130,10 +133,10 @@ class Post(wiring.Component):
         for i, port in enumerate(self.read_address):
             m.d.comb += [
                 port.payload.eq(address.psum[:word_bits]),
-                port.valid.eq(agu.o.valid & room & (bank == i)),
+                port.valid.eq(asked.valid & room & (bank == i)),
                 taken[i].eq(port.valid & port.ready),
             ]
-        m.d.comb += agu.o.ready.eq(taken.any())
+        m.d.comb += asked.ready.eq(taken.any())
         m.d.sync += [
             landing.eq(taken.any()),
             landing_bank.eq(bank),
@@ -149,7 +152,7 @@ class Post(wiring.Component):
             params.address.eq(found.param),
             params.read.eq(advance),
         ]
-        return skid.o.valid, found.psums, ~agu.busy & ~skid.o.valid
+        return skid.o.valid, found.psums, ~agu.busy & ~inside & ~skid.o.valid
 
     def _pipeline(
         self,

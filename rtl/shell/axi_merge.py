@@ -21,11 +21,12 @@ _CHANNELS = {
     "w": ("wdata", "wstrb", "wlast"),
     "ar": tuple(f"ar{name}" for name in _ADDRESS),
     "r": ("rid", "rdata", "rresp", "rlast"),
+    "b": ("bid", "bresp"),
 }
 
 
 def channel_layout(data_bits: int, channel: str) -> data.StructLayout:
-    """Payload of a channel (``aw``, ``w``, ``ar``, ``r``): its signals but the handshake."""
+    """Payload of a channel (``aw``, ``w``, ``ar``, ``r``, ``b``): its signals but the handshake."""
     members = axi4_signature(data_bits).members
     return data.StructLayout({name: members[name].shape for name in _CHANNELS[channel]})
 
@@ -53,9 +54,8 @@ class AxiMerge(wiring.Component):
 
     Notes
     -----
-    1 cycle for addresses, write data and read data, none for write responses; a burst or a beat
-    every cycle. Everything but the write response passes registers (`Hop`), which cut all paths
-    between the masters and the slave.
+    1 cycle, and a burst or a beat every cycle. Everything passes registers (`Hop`), which cut all
+    paths between the masters and the slave.
     """
 
     def __init__(self, data_bits: int, count: int) -> None:
@@ -73,17 +73,7 @@ class AxiMerge(wiring.Component):
         w_order, b_order = self._addresses(m, "aw", 2)
         self._write_data(m, w_order)
         self._read_data(m, r_order)
-        o: Any = self.o
-        responses = []
-        for index, port in enumerate(self._ports()):
-            mine = b_order.r_rdy & (b_order.r_data == index)
-            m.d.comb += [
-                port.bvalid.eq(o.bvalid & mine),
-                port.bresp.eq(o.bresp),
-                port.bid.eq(o.bid),
-            ]
-            responses.append(port.bready & mine)
-        m.d.comb += [o.bready.eq(merge(responses)), b_order.r_en.eq(o.bvalid & o.bready)]
+        self._responses(m, b_order)
         return m
 
     def _ports(self) -> list[Any]:
@@ -154,6 +144,28 @@ class AxiMerge(wiring.Component):
         ]
         self._send(m, "w", self.o, hop.o)
 
+    def _responses(self, m: Module, order: Any) -> None:
+        hop = self._hop(m, "b")
+        o: Any = self.o
+        m.d.comb += [
+            hop.i.valid.eq(o.bvalid),
+            o.bready.eq(hop.i.ready),
+            Value.cast(hop.i.payload).eq(self._packed("b", o)),
+        ]
+        self._give(m, "b", hop, order)
+        m.d.comb += order.r_en.eq(hop.o.valid & hop.o.ready)
+
+    def _give(self, m: Module, channel: str, hop: Any, order: Any) -> None:
+        """Answers to the master whose turn it is."""
+        wanted = []
+        for index, port in enumerate(self._ports()):
+            mine = order.r_rdy & (order.r_data == index)
+            m.d.comb += getattr(port, f"{channel}valid").eq(hop.o.valid & mine)
+            for name, _ in hop.o.payload.shape():
+                m.d.comb += getattr(port, name).eq(hop.o.payload[name])
+            wanted.append(getattr(port, f"{channel}ready") & mine)
+        m.d.comb += hop.o.ready.eq(merge(wanted))
+
     def _read_data(self, m: Module, order: Any) -> None:
         hop = self._hop(m, "r")
         o: Any = self.o
@@ -162,14 +174,5 @@ class AxiMerge(wiring.Component):
             o.rready.eq(hop.i.ready),
             Value.cast(hop.i.payload).eq(self._packed("r", o)),
         ]
-        wanted = []
-        for index, port in enumerate(self._ports()):
-            mine = order.r_rdy & (order.r_data == index)
-            m.d.comb += port.rvalid.eq(hop.o.valid & mine)
-            for name, _ in hop.o.payload.shape():
-                m.d.comb += getattr(port, name).eq(hop.o.payload[name])
-            wanted.append(port.rready & mine)
-        m.d.comb += [
-            hop.o.ready.eq(merge(wanted)),
-            order.r_en.eq(hop.o.valid & hop.o.ready & hop.o.payload.rlast),
-        ]
+        self._give(m, "r", hop, order)
+        m.d.comb += order.r_en.eq(hop.o.valid & hop.o.ready & hop.o.payload.rlast)

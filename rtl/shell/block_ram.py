@@ -1,10 +1,10 @@
 """The memory of a board whose networks fit block RAM, as an AXI4 slave."""
 
+from itertools import pairwise
 from typing import Any
 
-from amaranth.hdl import Module, Signal
-from amaranth.lib import wiring
-from amaranth.lib.memory import Memory
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import data, fifo, wiring
 from amaranth.lib.wiring import In
 
 from rowmesh.rtl.axi.signatures import (
@@ -15,11 +15,14 @@ from rowmesh.rtl.axi.signatures import (
     axi4_signature,
 )
 from rowmesh.rtl.config import bits_for
+from rowmesh.rtl.shell.ram_chain import BANK_BYTES, RamChain
 
 __all__ = ["PAGE_BYTES", "BlockRam"]
 
 #: No burst crosses this (AXI), so the first address of a burst says whether all of it exists.
 PAGE_BYTES = 4096
+#: What comes with the data of a beat.
+_BEAT = data.StructLayout({"last": 1, "response": 2, "id": 1})
 
 
 class BlockRam(wiring.Component):
@@ -35,6 +38,8 @@ class BlockRam(wiring.Component):
         Of a beat.
     size : int
         Bytes, a multiple of `PAGE_BYTES`.
+    bank_bytes : int
+        Of a bank: see `RamChain`.
 
     Attributes
     ----------
@@ -50,26 +55,25 @@ class BlockRam(wiring.Component):
     -----
     A burst takes its beats and 1 cycle; reads and writes go on side by side, but for a read of the
     word that is written, which waits a cycle: block RAM need not say what such a read gives. Read
-    data come 2 cycles after the address, straight from the memory, without an output register; a
-    write response the cycle after the last beat. Combinational from `rready` to the memory's
-    enable, and from `bready` to `wready`. Contents survive a reset.
+    data come `RamChain.latency` + 1 cycles after the address, from a queue of distributed RAM that
+    has room for all that is under way; a write response the cycle after the last beat.
+    Combinational from `bready` to `wready`. Contents survive a reset.
     """
 
-    def __init__(self, data_bits: int, size: int) -> None:
+    def __init__(self, data_bits: int, size: int, bank_bytes: int = BANK_BYTES) -> None:
         if size < PAGE_BYTES or size % PAGE_BYTES:
             raise ValueError(f"size = {size}: must be a multiple of {PAGE_BYTES} bytes")
         self.bytes, self.size = data_bits // 8, size
-        self.data_bits = data_bits
+        self.data_bits, self.bank_bytes = data_bits, bank_bytes
         super().__init__({"axi": In(axi4_signature(data_bits))})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         axi: Any = self.axi
         depth = self.size // self.bytes
-        memory: Any = Memory(shape=self.data_bits, depth=depth, init=[])
-        m.submodules.memory = memory
-        read: Any = memory.read_port()
-        write: Any = memory.write_port(granularity=8)
+        m.submodules.memory = memory = RamChain(
+            self.data_bits, depth, self.bank_bytes // self.bytes
+        )
 
         # Write: one burst at a time, its response beside the next one.
         w_busy, w_response, w_id = Signal(), Signal(2), Signal()
@@ -79,9 +83,9 @@ class BlockRam(wiring.Component):
             axi.awready.eq(~w_busy),
             axi.wready.eq(w_busy & (~axi.bvalid | axi.bready)),
             writes.eq(axi.wvalid & axi.wready & (w_response == RESP_OKAY)),
-            write.addr.eq(w_word),
-            write.data.eq(axi.wdata),
-            write.en.eq(axi.wstrb & writes.replicate(self.bytes)),
+            memory.write_address.eq(w_word),
+            memory.write_data.eq(axi.wdata),
+            memory.write_enable.eq(axi.wstrb & writes.replicate(self.bytes)),
         ]
         with m.If(axi.bready):
             m.d.sync += axi.bvalid.eq(0)
@@ -98,37 +102,55 @@ class BlockRam(wiring.Component):
                     axi.bid.eq(w_id),
                 ]
 
-        # Read: address, memory.
-        r_busy, r_response, r_id = Signal(), Signal(2), Signal()
-        r_word = Signal.like(w_word)
+        self._build_reads(m, memory, writes, w_word)
+        return m
+
+    def _build_reads(self, m: Module, memory: RamChain, writes: Signal, w_word: Signal) -> None:
+        """Address, memory, and a place in a queue for every word that is under way."""
+        axi: Any = self.axi
+        m.submodules.queue = queue = fifo.SyncFIFO(
+            width=self.data_bits + _BEAT.size, depth=memory.latency + 2
+        )
+        busy, response, beat_id = Signal(), Signal(2), Signal()
+        word = Signal.like(w_word)
         left = Signal(8)
-        moves, collides, reads = Signal(), Signal(), Signal()
+        collides, reads = Signal(), Signal()
+        room = Signal(range(queue.depth + 1), init=queue.depth)
+        beats = [Signal(_BEAT, name=f"beat_{n}") for n in range(memory.latency)]
+        there = Signal(memory.latency)
+        out: Any = data.View(_BEAT, queue.r_data[self.data_bits :])
         m.d.comb += [
-            axi.arready.eq(~r_busy),
-            collides.eq(writes & (w_word == r_word)),
-            moves.eq(~axi.rvalid | axi.rready),
-            reads.eq(r_busy & moves & ~collides),
-            read.addr.eq(r_word),
-            read.en.eq(reads & (r_response == RESP_OKAY)),
-            axi.rdata.eq(read.data),
+            axi.arready.eq(~busy),
+            collides.eq(writes & (w_word == word)),
+            reads.eq(busy & (room != 0) & ~collides),
+            memory.read_address.eq(word),
+            memory.read_enable.eq(reads & (response == RESP_OKAY)),
+            queue.w_en.eq(there[-1]),
+            queue.w_data.eq(Cat(memory.read_data, beats[-1])),
+            axi.rvalid.eq(queue.r_rdy),
+            axi.rdata.eq(queue.r_data),
+            axi.rlast.eq(out.last),
+            axi.rresp.eq(out.response),
+            axi.rid.eq(out.id),
+            queue.r_en.eq(axi.rready),
         ]
         with m.If(axi.arready & axi.arvalid):
-            m.d.sync += [r_busy.eq(1), left.eq(axi.arlen), r_id.eq(axi.arid)]
-            self._begin(m, "r", r_word, r_response)
-        with m.If(moves):
-            m.d.sync += axi.rvalid.eq(0)
+            m.d.sync += [busy.eq(1), left.eq(axi.arlen), beat_id.eq(axi.arid)]
+            self._begin(m, "r", word, response)
         with m.If(reads):
-            m.d.sync += [
-                r_word.eq(r_word + 1),
-                left.eq(left - 1),
-                axi.rvalid.eq(1),
-                axi.rlast.eq(left == 0),
-                axi.rresp.eq(r_response),
-                axi.rid.eq(r_id),
-            ]
+            m.d.sync += [word.eq(word + 1), left.eq(left - 1)]
             with m.If(left == 0):
-                m.d.sync += r_busy.eq(0)
-        return m
+                m.d.sync += busy.eq(0)
+        first: Any = beats[0]
+        m.d.sync += [
+            room.eq(room - reads + (axi.rvalid & axi.rready)),
+            there.eq(Cat(reads, there)),
+            first.last.eq(left == 0),
+            first.response.eq(response),
+            first.id.eq(beat_id),
+        ]
+        for before, after in pairwise(beats):
+            m.d.sync += after.eq(before)
 
     def _begin(self, m: Module, letter: str, word: Signal, response: Signal) -> None:
         """Keep what a burst begins with."""

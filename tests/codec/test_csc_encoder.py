@@ -12,15 +12,24 @@ MODULE = "rowmesh.verif.bench_csc_encoder"
 
 @pytest.mark.cocotb
 @pytest.mark.parametrize(
-    ("value_bits", "count_bits", "word_bytes"),
-    [(8, 0, 8), (8, 1, 8), (8, 4, 8), (8, 8, 8), (5, 2, 4)],
+    ("value_bits", "count_bits", "word_bytes", "deep"),
+    [
+        (8, 0, 8, False),
+        (8, 1, 8, False),
+        (8, 4, 8, False),
+        (8, 8, 8, False),
+        (5, 2, 4, False),
+        (8, 0, 8, True),
+        (8, 4, 8, True),
+        (5, 2, 4, True),
+    ],
 )
 def test_csc_encoder(
-    sim: Simulator, seed: int, value_bits: int, count_bits: int, word_bytes: int
+    sim: Simulator, seed: int, value_bits: int, count_bits: int, word_bytes: int, deep: bool
 ) -> None:
     parameters = (value_bits, count_bits, word_bytes)
     run_bench(
-        CscEncoder(*parameters),
+        CscEncoder(*parameters, deep=deep),
         MODULE,
         sim=sim,
         seed=seed,

@@ -10,6 +10,7 @@ from rowmesh.verif.simulator import Simulator, run_bench
 
 CONFIGS = {
     "tiny": PRESETS["tiny"](),
+    "deep": dataclasses.replace(PRESETS["tiny"](), pe_rows=3, deep_pipeline=True),
     "tall": dataclasses.replace(PRESETS["tiny"](), cluster_rows=5, cluster_cols=3, pe_rows=3),
 }
 

@@ -4,13 +4,17 @@ import pytest
 
 from rowmesh.rtl.shell.axi_merge import AxiMerge
 from rowmesh.rtl.shell.block_ram import BlockRam
+from rowmesh.rtl.shell.ram_chain import BANK_BYTES
 from rowmesh.verif.simulator import Simulator, run_bench
 
 
-def test_block_ram(sim: Simulator, seed: int) -> None:
+@pytest.mark.parametrize("bank_bytes", [BANK_BYTES, 8192, 1024])
+def test_block_ram(sim: Simulator, seed: int, bank_bytes: int) -> None:
+    """In one bank, in one and a half, in twelve."""
     data_bits, size = 64, 12288
-    env = {"BEAT_BYTES": str(data_bits // 8), "SIZE": str(size)}
-    ram = BlockRam(data_bits, size)
+    banks = -(-size // bank_bytes)
+    env = {"BEAT_BYTES": str(data_bits // 8), "SIZE": str(size), "BANKS": str(banks)}
+    ram = BlockRam(data_bits, size, bank_bytes)
     run_bench(ram, "rowmesh.verif.bench_block_ram", sim=sim, seed=seed, env=env)
 
 

@@ -114,11 +114,11 @@ def _icarus(folder: Path, text: str) -> str:
 def test_block_ram_is_block_ram(seed: int) -> None:
     """Every bit of the shell's memory is in block RAM, and works there."""
     size = 8192
-    text = netlist(BlockRam(64, size), "blockram")
+    text = netlist(BlockRam(64, size, bank_bytes=4096), "blockram")
     counts = cell_counts(text)
     assert counts["DP16KD"] == size // 2048
-    assert "TRELLIS_DPR16X4" not in counts
-    assert counts["TRELLIS_FF"] < 100, counts
+    assert counts["TRELLIS_DPR16X4"] < 20  # the queue of beats
+    assert counts["TRELLIS_FF"] < 700, counts
     env = {"BEAT_BYTES": "8", "SIZE": str(size)}
     run_bench(
         f"{with_expressions(text)}\n{simulation_cells()}",
