@@ -120,11 +120,12 @@ class Cluster(wiring.Component):
             connect(m, dma.weight[r], routers.weight_local[r])
             for j in range(c.pe_cols):
                 connect(m, routers.weight_pe[r][j], pes.weight[r][j])
-        # PEs -> psum routers -> psum banks -> post -> DRAM
+        # PEs -> psum routers -> psum banks -> post -> DRAM. The unit behind a hop is busy.
+        deep = c.deep_pipeline
         for j in range(c.pe_cols):
-            connect(m, routers.psum_chain[j], pes.psum_in[j])
+            connect_deep(m, deep, f"chain_hop_{j}", routers.psum_chain[j], pes.psum_in[j])
             connect(m, pes.psum_out[j], routers.psum_pe[j])
-            connect_deep(m, c.deep_pipeline, f"psum_hop_{j}", routers.psum_bank[j], glb.psum[j])
+            connect_deep(m, deep, f"psum_hop_{j}", routers.psum_bank[j], glb.psum[j])
             connect(m, post.read_address[j], glb.read_address[j])
             m.d.comb += post.read_data[j].eq(glb.read_data[j])
         m.d.comb += [post.full.eq(glb.full), glb.release.eq(post.release)]

@@ -126,9 +126,13 @@ class ClusterGroup(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.domains.array = domain = ClockDomain("array", local=True)
+        # It reaches all clusters: in a deep pipeline its wires have a cycle for themselves.
+        reset = Signal(reset_less=True, init=1)
+        stage = m.d.sync if self.config.deep_pipeline else m.d.comb
+        stage += reset.eq(ResetSignal() | self.soft_reset)
         m.d.comb += [
             domain.clk.eq(ClockSignal()),
-            domain.rst.eq(ResetSignal() | self.soft_reset),
+            domain.rst.eq(reset),
         ]
         grid: dict[tuple[int, int], Any] = {}
         for y in range(self.rows):

@@ -27,6 +27,8 @@ class BurstIssue(wiring.Component):
         Number of DMA channels.
     beat_bytes : int
         Bytes of an AXI beat; bursts start at a multiple of it.
+    deep : bool
+        A cycle for the check alone.
 
     Attributes
     ----------
@@ -55,12 +57,13 @@ class BurstIssue(wiring.Component):
 
     Notes
     -----
-    Latency 2 cycles, a burst every 2 cycles. Combinational from the channels' valid to their
-    ready (through the arbiter), and from `stop` to `off`; `address` comes from registers.
+    Latency 2 cycles, a burst every 2 cycles; 3 if `deep`. Combinational from the channels' valid to
+    their ready (through the arbiter), and from `stop` to `off`; `address` comes from registers.
     """
 
-    def __init__(self, channels: int, beat_bytes: int) -> None:
+    def __init__(self, channels: int, beat_bytes: int, *, deep: bool = False) -> None:
         self.channels = channels
+        self.deep = deep
         self.beat_bytes = beat_bytes
         self.burst_layout = burst_layout()
         super().__init__(
@@ -115,14 +118,18 @@ class BurstIssue(wiring.Component):
         # Check.
         first = chosen.burst.address
         end = Signal(ADDRESS_BITS + 1)
-        inside = Signal()
+        inside, checked = Signal(), Signal()
+        stage = m.d.sync if self.deep else m.d.comb
+        stage += [
+            checked.eq(waiting),
+            inside.eq((first >= self.window_base) & (end <= self.window_limit)),
+        ]
         m.d.comb += [
             end.eq(first + (chosen.burst.length + 1) * self.beat_bytes),
-            inside.eq((first >= self.window_base) & (end <= self.window_limit)),
             self.channel.eq(chosen.channel),
             self.length.eq(chosen.burst.length),
         ]
-        allowed = waiting & ~self.off
+        allowed = waiting & checked & ~self.off
         m.d.comb += [
             self.outside.eq(allowed & ~inside),
             self.opened.eq(

@@ -65,7 +65,7 @@ class AxiReadMaster(wiring.Component):
     """
 
     def __init__(self, config: Config, channels: int) -> None:
-        self.bytes = beat_bytes(config)
+        self.bytes, self.deep = beat_bytes(config), config.deep_pipeline
         self.channels = channels
         bits = config.axi_data_bits
         super().__init__(
@@ -84,7 +84,7 @@ class AxiReadMaster(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         axi: Any = self.axi
-        m.submodules.issue = issue = BurstIssue(self.channels, self.bytes)
+        m.submodules.issue = issue = BurstIssue(self.channels, self.bytes, deep=self.deep)
         for port, inner in zip(self.burst, issue.burst, strict=True):
             wiring.connect(m, wiring.flipped(port), inner)
         m.submodules.order = order = fifo.SyncFIFO(

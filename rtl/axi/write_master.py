@@ -67,7 +67,7 @@ class AxiWriteMaster(wiring.Component):
     """
 
     def __init__(self, config: Config, channels: int) -> None:
-        self.bytes = beat_bytes(config)
+        self.bytes, self.deep = beat_bytes(config), config.deep_pipeline
         self.channels = channels
         super().__init__(
             {
@@ -87,7 +87,7 @@ class AxiWriteMaster(wiring.Component):
         m = Module()
         axi: Any = self.axi
         channel_bits = bits_for(self.channels - 1)
-        m.submodules.issue = issue = BurstIssue(self.channels, self.bytes)
+        m.submodules.issue = issue = BurstIssue(self.channels, self.bytes, deep=self.deep)
         for port, inner in zip(self.burst, issue.burst, strict=True):
             wiring.connect(m, wiring.flipped(port), inner)
         # Whose data and whose responses come next.

@@ -3,16 +3,16 @@
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rowmesh.rtl.codes import Stepping, Unit
 from rowmesh.rtl.config import Config, bits_for
 from rowmesh.rtl.control.descriptor import DescriptorBank
 from rowmesh.rtl.control.shared_descriptor import SharedDescriptorBank
-from rowmesh.rtl.layouts import STEP_BITS, Layouts
+from rowmesh.rtl.layouts import CONFIG_BITS, STEP_BITS, Layouts
 from rowmesh.rtl.noc.fork import Fork
-from rowmesh.rtl.noc.hop import Hop
+from rowmesh.rtl.noc.hop import Hop, connect_deep
 
 __all__ = ["ConfigNode", "unit_counts"]
 
@@ -78,9 +78,9 @@ class ConfigNode(wiring.Component):
     Notes
     -----
     Latency 1 cycle a node (a `Hop` at its input), one word a cycle; then see `DescriptorBank`. With
-    `config.deep_pipeline` a register lies between, and a word for a kind of unit waits for 1 cycle
-    behind one with `go`. A word waits while a complete descriptor of an instance that it is for
-    waits in the memory; PEs share theirs, see `SharedDescriptorBank`.
+    `config.deep_pipeline` a `Hop` and a register lie between, and a word for a kind of unit waits
+    for 1 cycle behind one with `go`. A word waits while a complete descriptor of an instance that
+    it is for waits in the memory; PEs share theirs, see `SharedDescriptorBank`.
 
     A node adds its step to the data of a ramp as the word comes in: nodes of column 0 the row's,
     since their words come from north, the others the column's, the first one none. So cluster
@@ -122,44 +122,57 @@ class ConfigNode(wiring.Component):
         connect(m, fork.o[0], flipped(self.south))
         connect(m, fork.o[1], flipped(self.east))
 
-        local: Any = fork.o[2].payload
         counts = unit_counts(self.config)
+        banks = [[(unit, i) for unit in kinds for i in range(counts[unit])] for kinds in _BANKS]
+        local, under_way = self._decode(m, fork.o[2], sum(banks, []))
+        word = local.payload
         blocked: list[Any] = []
         pending: list[Any] = []
-        arriving: list[Any] = []
         write = Signal()
-        for kinds in _BANKS:
-            lanes = [(unit, i) for unit in kinds for i in range(counts[unit])]
+        done = 0  # lanes
+        for kinds, lanes in zip(_BANKS, banks, strict=True):
             bank: Any
             if kinds == (Unit.PE,):
                 bank = SharedDescriptorBank(
                     self.layouts.pe, len(lanes), own="iact_source", counts=_PE_COUNTS
                 )
-                m.d.comb += [bank.next_index.eq(local.index), bank.next_data.eq(local.data)]
+                m.d.comb += [bank.next_index.eq(word.index), bank.next_data.eq(word.data)]
             else:
                 bank = DescriptorBank([self.layouts.descriptor(unit) for unit, _ in lanes])
             m.submodules["_".join(unit.name.lower() for unit in kinds)] = bank
-            selected = Signal(len(lanes), name=f"selected_{kinds[0].name.lower()}")
-            m.d.comb += selected.eq(
-                Cat((local.unit == unit) & local.instances[i] for unit, i in lanes)
-            )
-            coming = self._write(m, bank, selected, local, write)
+            selected = word.lanes[done : done + len(lanes)]
+            done += len(lanes)
+            coming = self._write(m, bank, selected, word, write)
             for number, (unit, i) in enumerate(lanes):
                 port: Any = getattr(bank, f"desc_{number}")
                 connect(m, port, flipped(getattr(self, unit.name.lower())[i]))
                 pending.append(port.valid)
             blocked.append(selected.any() & coming & bank.go | (selected & bank.waiting).any())
-            arriving.append(coming)
+            under_way = under_way | coming
             pending.append(bank.waiting.any())
             if Unit.OUT_WRITER in kinds:
                 m.d.comb += self.writer_pending.eq(coming | bank.waiting.any() | port.valid)
         m.d.comb += [
-            fork.o[2].ready.eq(~Cat(blocked).any()),
-            write.eq(fork.o[2].valid & fork.o[2].ready),
-            self.moving.eq(hop.o.valid | Cat(arriving).any()),
+            local.ready.eq(~Cat(blocked).any()),
+            write.eq(local.valid & local.ready),
+            self.moving.eq(hop.o.valid | under_way),
             self.pending.eq(self.moving | Cat(pending).any()),
         ]
         return m
+
+    def _decode(self, m: Module, source: Any, lanes: list[tuple[Unit, int]]) -> tuple[Any, Any]:
+        """Words with the lanes that they are for; high while one waits in between."""
+        chosen = data.StructLayout({"lanes": len(lanes), "index": 6, "go": 1, "data": CONFIG_BITS})
+        decoded: Any = stream.Signature(chosen).create(path=("decoded",))
+        local: Any = stream.Signature(chosen).flip().create(path=("local",))
+        word, out = source.payload, decoded.payload
+        m.d.comb += [
+            decoded.valid.eq(source.valid),
+            source.ready.eq(decoded.ready),
+            out.lanes.eq(Cat((word.unit == unit) & word.instances[i] for unit, i in lanes)),
+            *(out[name].eq(word[name]) for name in ("index", "go", "data")),
+        ]
+        return local, connect_deep(m, self.config.deep_pipeline, "local_hop", decoded, local)
 
     def _write(self, m: Module, bank: Any, selected: Any, word: Any, write: Any) -> Any:
         """Give a word to a bank; high while one is between here and there."""

@@ -178,7 +178,8 @@ class BurstPlanner(wiring.Component):
                 m.d.sync += blocked[i].eq(0)
             with m.Elif(retries & chosen[i]):
                 m.d.sync += blocked[i].eq(1)
-        asks = Cat(port.valid for port in self.request)
+        asks = Signal(self.channels)  # a cycle old: the next choice is further away
+        stage += asks.eq(Cat(port.valid for port in self.request))
         return (active & ~blocked) | (~active & asks)
 
     def _plan(self, m: Module, rest: Any, number: Signal) -> tuple[Any, Any]:
@@ -199,8 +200,10 @@ class BurstPlanner(wiring.Component):
             last.eq(Mux(ends, end[:low_bits] - 1, most - 1)),
             length.eq(last[lane_bits:] - low[lane_bits:]),
         ]
+        room = Signal.like(self.room[0])  # less than there is, if old
+        m.d.comb += fits.eq(note.length < room)
         stage += [
-            fits.eq(length < Array(self.room)[number]),
+            room.eq(Array(self.room)[number]),
             note.ends.eq(ends),
             note.length.eq(length),
             note.first.eq(low & (self.lanes - 1)),

@@ -136,13 +136,14 @@ class DmaCluster(wiring.Component):
             connect(m, flipped(self.read_beat[i]), channels.beat[i])
 
     def _build_writer(self, m: Module) -> tuple[Any, Any]:
+        deep = self.config.deep_pipeline
         m.submodules.out_writer = writer = OutWriter(self.config)
         m.submodules.write_channel = channel = WriteChannel(self.config)
         connect(m, writer.desc, flipped(self.out_desc))
-        connect(m, flipped(self.word), writer.word)
+        connect_deep(m, deep, "word_hop", flipped(self.word), writer.word)
         connect(m, writer.request, channel.request)
-        connect_deep(m, self.config.deep_pipeline, "run_hop", writer.data, channel.data)
+        connect_deep(m, deep, "run_hop", writer.data, channel.data)
         connect(m, channel.burst, flipped(self.write_burst))
-        connect(m, channel.beat, flipped(self.write_beat))
+        connect_deep(m, deep, "beat_hop", channel.beat, flipped(self.write_beat))
         m.d.comb += channel.done.eq(self.write_done)
         return writer, channel

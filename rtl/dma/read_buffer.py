@@ -50,7 +50,9 @@ class ReadBuffer(wiring.Component):
         #: What the words side must know about a burst.
         self.deep = config.deep_pipeline
         #: What travels to the reader.
-        self.word_layout = data.StructLayout({"word": WORD_BITS, "number": REQUEST_BITS, "ends": 1})
+        self.word_layout = data.StructLayout(
+            {"word": WORD_BITS, "number": REQUEST_BITS, "begins": 1, "ends": 1}
+        )
         self.note_layout = data.StructLayout({"number": REQUEST_BITS, "burst": note})
         super().__init__(
             {
@@ -122,6 +124,7 @@ class ReadBuffer(wiring.Component):
         lane = Signal(len(now.first))
         dropping = Signal()  # drop bursts of the request `dropped`
         dropped = Signal(REQUEST_BITS, reset_less=True)
+        last_number = Signal(REQUEST_BITS)  # request of the word before
         drop, takes, pops = Signal(), Signal(), Signal()
         final_beat, final_word = Signal(), Signal()
         word: Any = stream.Signature(self.word_layout).create(path=("word",))  # of the oldest beat
@@ -131,7 +134,7 @@ class ReadBuffer(wiring.Component):
             m.submodules.hop = hop = Hop(self.word_layout)
             connect(m, word, hop.i)
             out = hop.o
-            gone = out.valid & dropping & (out.payload.number == dropped)
+            gone = out.valid & dropping & ~out.payload.begins
         m.d.comb += [
             notes.read[0].address.eq(place),
             lane.eq(Mux(fresh, now.first, next_lane)),
@@ -140,6 +143,7 @@ class ReadBuffer(wiring.Component):
             final_word.eq(final_beat & (lane == now.last)),
             word.payload.word.eq(beats.r_data.word_select(lane, WORD_BITS)),
             word.payload.number.eq(entry.number),
+            word.payload.begins.eq(entry.number != last_number),
             word.payload.ends.eq(now.ends & final_word),
             word.valid.eq(beats.r_rdy & ~drop),
             takes.eq(word.valid & word.ready),
@@ -152,7 +156,7 @@ class ReadBuffer(wiring.Component):
             freed.eq(Mux(pops & final_beat, now.length + 1, 0)),
         ]
         with m.If(takes):
-            m.d.sync += [next_lane.eq(lane + 1), fresh.eq(0)]
+            m.d.sync += [next_lane.eq(lane + 1), fresh.eq(0), last_number.eq(entry.number)]
         with m.If(self.data.valid & self.data.ready):
             m.d.sync += taken_number.eq(out.payload.number)
         with m.If(pops):

@@ -46,10 +46,10 @@ class IactReader(wiring.Component):
     -----
     One word a cycle as long as it has at most two entries (see `CscEncoder`), and one cycle
     between two descriptors, while the words before go on. From the cycle in which a descriptor is
-    taken (its tile is there) to the first possible beat: 8 cycles, with `config.deep_pipeline` 11:
-    then the word, its entries and the beat wait in a `Hop` each. `iact` comes from a register and
-    `iact.ready` reaches registers only; combinational from `read.ready` to `tile_released` and
-    `desc.ready`.
+    taken (its tile is there) to the first possible beat: 8 cycles, with `config.deep_pipeline` 12:
+    then the word (as read, and shifted), its entries and the beat wait in a `Hop` each. `iact`
+    comes from a register and `iact.ready` reaches registers only; combinational from `read.ready`
+    to `tile_released` and `desc.ready`.
     """
 
     def __init__(self, config: Config) -> None:
@@ -95,27 +95,28 @@ class IactReader(wiring.Component):
             read.tag.dense.eq(job.dense),
         ]
 
+        deep = self.config.deep_pipeline
+        found: Any = stream.Signature(iact_read_data()).flip().create(path=("found",))
+        read_word = connect_deep(m, deep, "read_hop", flipped(self.data), found)
         words: Any = stream.Signature(csc_word()).create(path=("words",))
-        answer: Any = self.data.payload
+        answer: Any = found.payload
         word: Any = words.payload
         m.d.comb += [
-            words.valid.eq(self.data.valid),
-            self.data.ready.eq(words.ready),
+            words.valid.eq(found.valid),
+            found.ready.eq(words.ready),
             word.word.eq(answer.word >> Cat(Const(0, byte_bits), answer.tag.shift)),
             word.bytes.eq(answer.tag.bytes),
             word.last.eq(answer.tag.last),
             word.dense.eq(answer.tag.dense),
         ]
-        inside = connect_deep(m, self.config.deep_pipeline, "word_hop", words, encoder.i)
-        outside = connect_deep(
-            m, self.config.deep_pipeline, "iact_hop", encoder.o, flipped(self.iact)
-        )
+        inside = connect_deep(m, deep, "word_hop", words, encoder.i)
+        outside = connect_deep(m, deep, "iact_hop", encoder.o, flipped(self.iact))
 
         ended = Signal()
         m.d.comb += [self.desc.ready.eq(ended), self.tile_released.eq(ended & job.release)]
         with m.FSM(name="state"):
             m.d.comb += self.busy.eq(
-                self.desc.valid | self.data.valid | inside | encoder.busy | outside
+                self.desc.valid | self.data.valid | read_word | inside | encoder.busy | outside
             )
             with m.State("IDLE"), m.If(self.desc.valid & (self.tiles != 0)):
                 m.d.comb += agu.start.eq(1)

@@ -171,7 +171,10 @@ class Mac(wiring.Component):
             m.d.sync += value.eq(i.payload.value)
         working, beyond = Signal(c.macs_per_pe), Signal(c.macs_per_pe)
         operand = Signal(signed(c.iact_bits + 1))
-        m.d.comb += operand.eq(Mux(work.iact_signed, value.as_signed(), value))
+        is_signed = Signal()  # from the descriptor, which is far
+        stage = m.d.sync if c.deep_pipeline else m.d.comb
+        stage += is_signed.eq(work.iact_signed)
+        m.d.comb += operand.eq(Mux(is_signed, value.as_signed(), value))
         for n, address in enumerate(addresses):
             pair = i.payload.pairs[n]
             weight = Signal(pair.value.shape(), name=f"weight_{n}", reset_less=True)

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rowmesh.rtl.codes import FAULT_BITS
@@ -25,7 +25,7 @@ __all__ = ["PeCluster", "counter_latency"]
 def counter_latency(config: Config) -> int:
     """Cycles from a choice of a counter to its value: two rounds over the terms of an entry."""
     rounds = max(len(entry_terms(n, config.macs_per_pe)) for n in range(ENTRIES))
-    return 2 * rounds + 1 + config.deep_pipeline
+    return 2 * rounds + 1 + 2 * config.deep_pipeline
 
 
 class PeCluster(wiring.Component):
@@ -147,6 +147,10 @@ class PeCluster(wiring.Component):
                         with m.Case(n):
                             m.d.comb += [slot.eq(place), shift.eq(left), used.eq(1)]
 
+        stage = m.d.sync if self.config.deep_pipeline else m.d.comb
+        read: Any = Signal(
+            data.StructLayout({"slot": len(slot), "shift": len(shift), "used": 1, "first": 1})
+        )
         value: Any = 0
         for number, pe in enumerate(pes):
             counters = ActivityCounters(self.config)
@@ -156,14 +160,17 @@ class PeCluster(wiring.Component):
                 counters.macs.eq(pe.macs),
                 counters.enable.eq(self.count_enable),
                 counters.clear.eq(clears),
-                counters.slot.eq(Mux(clears, cleared, slot)),
+                counters.slot.eq(Mux(clears, cleared, read.slot)),
             ]
-            chosen = (self.counter_pe == number) & used
+            chosen = (self.counter_pe == number) & read.used
             value = value | Mux(chosen, counters.value, 0)
-        stage = m.d.sync if self.config.deep_pipeline else m.d.comb
         term, first = Signal(COUNTER_BITS, reset_less=True), Signal()
         total = Signal(COUNTER_BITS, reset_less=True)
-        stage += [term.eq(value << shift), first.eq(turn == 0)]
+        stage += [
+            read.eq(Cat(slot, shift, used, turn == 0)),
+            term.eq(value << read.shift),
+            first.eq(read.first),
+        ]
         m.d.sync += total.eq(Mux(first, 0, total) + term)
         with m.If(turn == rounds - 1):
             m.d.sync += turn.eq(0)

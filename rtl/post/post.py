@@ -4,7 +4,7 @@ from typing import Any
 
 from amaranth.hdl import Array as Choice
 from amaranth.hdl import Module, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rowmesh.rtl.config import PSUM_LANES, Config
@@ -17,6 +17,9 @@ from rowmesh.rtl.post.pool import Pool
 from rowmesh.rtl.post.requantize import Requantize, requantize_latency
 
 __all__ = ["Post"]
+
+#: Psum words that a deep pipeline holds between the banks and the lanes: one lands, one leaves.
+_QUEUE = 4
 
 
 class Post(wiring.Component):
@@ -65,7 +68,7 @@ class Post(wiring.Component):
         self.layouts = layouts = Layouts(config)
         #: Stages of a lane, and cycles from a window's last psum word until `word.valid`.
         self.lane_latency = requantize_latency(config)
-        self.latency = 2 + self.lane_latency
+        self.latency = 2 + self.lane_latency + config.deep_pipeline
         banks = config.pe_cols
         super().__init__(
             {
@@ -119,17 +122,17 @@ class Post(wiring.Component):
         fetch = data.StructLayout(
             {"psums": self.layouts.psum_beat, "param": self.layouts.param_address_bits}
         )
-        m.submodules.skid = skid = Skid(fetch)
+        landing = Signal()
+        word: Any = Signal(fetch)  # that lands
+        there, found_bits, room = self._buffer(m, landing, word, advance)
+        found: Any = fetch(found_bits)
         asked: Any = stream.Signature(agu.o.payload.shape()).flip().create(path=("asked",))
         inside = connect_deep(m, self.config.deep_pipeline, "address_hop", agu.o, asked)
         address: Any = asked.payload.address
         bank = address.psum[word_bits:]
         landing_bank = Signal(range(banks), reset_less=True)
         landing_param = Signal.like(address.param, reset_less=True)
-        landing = Signal()
         taken = Signal(banks)
-        # The skid holds a word: no read without a place for its word.
-        room = ~skid.o.valid | skid.o.ready
         for i, port in enumerate(self.read_address):
             m.d.comb += [
                 port.payload.eq(address.psum[:word_bits]),
@@ -142,17 +145,32 @@ class Post(wiring.Component):
             landing_bank.eq(bank),
             landing_param.eq(address.param),
         ]
-        word: Any = skid.i.payload
-        found: Any = skid.o.payload
         m.d.comb += [
-            skid.i.valid.eq(landing),
             word.psums.eq(Choice(list(self.read_data))[landing_bank]),
             word.param.eq(landing_param),
-            skid.o.ready.eq(advance),
             params.address.eq(found.param),
             params.read.eq(advance),
         ]
-        return skid.o.valid, found.psums, ~agu.busy & ~inside & ~skid.o.valid
+        return there, found.psums, ~agu.busy & ~inside & ~landing & ~there
+
+    def _buffer(self, m: Module, landing: Any, word: Any, advance: Any) -> tuple[Any, Any, Any]:
+        """Words that landed until they are taken; whether there will be room for one more."""
+        if self.config.deep_pipeline:  # `advance` must not reach the banks in its cycle
+            queue = fifo.SyncFIFO(width=len(word.as_value()), depth=_QUEUE)
+            m.submodules.queue = queue
+            m.d.comb += [
+                queue.w_en.eq(landing),
+                queue.w_data.eq(word),
+                queue.r_en.eq(advance),
+            ]
+            return queue.r_rdy, queue.r_data, queue.level < _QUEUE - 1
+        m.submodules.skid = skid = Skid(word.shape())
+        m.d.comb += [
+            skid.i.valid.eq(landing),
+            skid.i.payload.eq(word),
+            skid.o.ready.eq(advance),
+        ]
+        return skid.o.valid, skid.o.payload.as_value(), ~skid.o.valid | skid.o.ready
 
     def _pipeline(
         self,
