@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rowmesh.gen.compiled import Compiled, CompiledLayer, DeviceStep
 from rowmesh.gen.graph import Array
 from rowmesh.rtl.config import WORD_BYTES
-from rowmesh.sim_models.trace_model import traced_cycles
+from rowmesh.sim_models.trace_model import trace_layer
 
 __all__ = ["cycles_with", "filled_bytes"]
 
@@ -42,13 +42,17 @@ def cycles_with(
     for step in compiled.steps:
         if not isinstance(step, DeviceStep):
             continue
+        overlap = math.inf
         for number, layer in enumerate(step.layers):
             filled = filled_bytes(compiled, layer, values)
             if filled is None:
                 cycles.append(layer.predicted_cycles)
+                overlap = math.inf
                 continue
             check = 0.0 if number else step.words + _BEGIN
-            cycles.append(check + traced_cycles(layer.mapping, filled, layer.sent, bytes_per_cycle))
+            trace = trace_layer(layer.mapping, filled, layer.sent, bytes_per_cycle, overlap)
+            overlap = trace.overlap
+            cycles.append(check + trace.cycles)
     return cycles
 
 

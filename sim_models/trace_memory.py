@@ -120,7 +120,7 @@ class LayerTraffic:
         now : float
             Cycles in which the weights so far were moved.
         """
-        words, beats, requests = self._sizes(load)
+        words, beats, requests, open_beats = self._sizes(load)
         begin = self.program.at(Unit.IACT_LOADER, load)
         before = self.loaded[-1] if self.loaded else np.zeros_like(words)
         asks = np.maximum(begin, before + _TILE) + self.program.copying(Unit.IACT_LOADER)
@@ -135,15 +135,16 @@ class LayerTraffic:
             share = (total.sum() + lately) / self._rate
         else:
             share = total.sum() / max(self._rate - others / passed, _LEAST * self._rate)
-        port = self._of_master(total / (1 - used))
+        port = self._of_master(self._by_master(open_beats) / (1 - used))
         planning = (requests.sum(axis=2) * _REQUEST)[..., None]
-        weights = self.program.at(Unit.WEIGHT_LOADER, 0)
-        if load == 0 and weights > 0:  # else they came while the layer before still ran
-            late = weights + self.program.copying(Unit.WEIGHT_LOADER) - float(asks.min())
-            port = np.maximum(port, self._turns(beats, requests, max(0.0, late)))
+        port = np.maximum(port, planning)
+        if load == 0:
+            late = self.program.asked(Unit.WEIGHT_LOADER) - float(asks.min())
+            late += self.program.copying(Unit.WEIGHT_LOADER)
+            # Bursts come in order, so a long one holds up all that were asked for behind it.
+            port = port + self._first_beats(requests, late)
         # What fits their buffers is there before the bank is free.
         buffers = self._of_master(self._by_master(np.where(words > 0, float(FIFO_BEATS), 0.0)))
-        port = np.maximum(port, planning)
         first = self._earliest(np.where(words > 0, asks, math.inf)) + MEMORY
         first = np.maximum(first, self._served)
         self._served = first + port.max(axis=(1, 2), keepdims=True)
@@ -167,12 +168,13 @@ class LayerTraffic:
         part: Times = 1 - later / banks / np.maximum(1, by_master)
         return part.reshape(requests.shape)
 
-    def _turns(self, beats: Times, requests: Times, late: float) -> Times:
-        """Cycles of a load whose bursts take turns with the first ones of weights and parameters.
+    def _first_beats(self, requests: Times, late: float) -> Times:
+        """Beats of the first weights and parameters that come before a bank's first tile.
 
-        Weights come until PEs have two blocks and the buffers are full; what is asked for `late`
-        cycles before them does not wait. A burst is no longer than
-        its request: a row of iacts, the weights for a round.
+        They are asked for `late` cycles after the tile, or before it: while the layer before still
+        ran. Then their bursts go first, else they take turns with it. Weights come until PEs have
+        two blocks and the buffers are full. A burst is no longer than its request: a row of iacts,
+        the weights for a round.
         """
         m, c = self.m, self.c
         blocks = [
@@ -182,31 +184,29 @@ class LayerTraffic:
         beats_of = self._weight_bits / c.axi_data_bits
         region = np.sum(blocks, axis=0) * beats_of
         two = np.sum(blocks[:2], axis=0) * beats_of
-        weights = np.where(two > 0, two + FIFO_BEATS, 0)
+        weights = np.where(two > 0, np.minimum(two + FIFO_BEATS, region * len(self.rounds)), 0)
         channels = min(m.param_groups * m.m0 * m.output_cols, m.slot_outputs)
         params = np.full((c.cluster_rows, 1), c.cluster_cols * channels * PARAM_WORDS / self._lanes)
         busy = max(1, np.count_nonzero(requests) / c.axi_masters)  # banks that ask
-        longest = np.full_like(beats, MAX_BEATS)
         # Beats that the channels need, and those of a burst.
         channels_of: list[tuple[Times, Times]] = [
-            (beats, longest),
             (weights, np.minimum(region, MAX_BEATS)),
-            (params, longest[:, 0, :1]),
+            (params, np.full_like(params, MAX_BEATS)),
         ]
-        out = np.zeros_like(beats)
-        for place in np.ndindex(beats.shape):
-            turns = max(0.0, float(requests[place]) - late / _REQUEST / busy)
+        out = np.zeros_like(requests)
+        for place in np.ndindex(requests.shape):
+            turns = max(0.0, float(requests[place]) - max(0.0, late) / _REQUEST / busy)
             first = place[0] // c.rows_per_axi_master * c.rows_per_axi_master
             mine = slice(first, first + c.rows_per_axi_master)
             for need, burst in channels_of:
                 out[place] += np.minimum(need, turns * burst)[mine].sum()
-        return out
+        return np.maximum(0, out + min(0.0, late))
 
-    def _sizes(self, load: int) -> tuple[Times, Times, Times]:
-        """Of every bank: cycles of writing it, beats, requests."""
+    def _sizes(self, load: int) -> tuple[Times, Times, Times, Times]:
+        """Of every bank: see `_size`."""
         number, part = divmod(load, self.m.loads)
-        out = np.zeros((3, *self.work.shape[:3]))
-        known: dict[tuple[int, int], tuple[float, float, float]] = {}
+        out = np.zeros((4, *self.work.shape[:3]))
+        known: dict[tuple[int, int], tuple[float, float, float, float]] = {}
         for place in np.ndindex(self.work.shape[:3]):
             tile = self.rounds[number][self.work.slot[*place, 0]]
             if tile is None or any(place[axis] for axis in self.shared):
@@ -217,10 +217,13 @@ class LayerTraffic:
                 desc = self.tiles.loader(tile, position, part % self.m.folds, 0)
                 known[key] = self._size(desc)
             out[:, *place] = known[key]
-        return out[0], out[1], out[2]
+        return out[0], out[1], out[2], out[3]
 
-    def _size(self, desc: dict[str, int]) -> tuple[float, float, float]:
-        """Cycles, beats and requests of a loader's descriptor."""
+    def _size(self, desc: dict[str, int]) -> tuple[float, float, float, float]:
+        """Of a loader's descriptor: cycles of writing the bank, beats, requests, cycles of a port.
+
+        A port has some bursts open at most, so that short ones take longer than their beats.
+        """
         rows = desc["planes"] * desc["rows"]
         line = desc["left"] + desc["words"] + desc["right"]
         cycles: float = desc["planes"] * (desc["top"] + desc["rows"] + desc["bottom"]) * line
@@ -237,7 +240,8 @@ class LayerTraffic:
         beats = 1 + max(0.0, beats - 1 / lanes) if rows > 1 else math.ceil(beats)
         # A request is cut where the beats of the longest burst end.
         bursts = 1 + (beats - 1) / MAX_BEATS
-        return cycles, rows * max(beats, (bursts * (_OPEN - 1) + beats) / OUTSTANDING), rows
+        port = max(beats, (bursts * (_OPEN - 1) + beats) / OUTSTANDING)
+        return cycles, rows * beats, rows, rows * port
 
     def weight_size(self, block: BlockTrace) -> Times:
         """Weight words of a block by PE, addresses included."""

@@ -11,6 +11,7 @@ measured on the RTL; none belongs to a network or a configuration.
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +21,12 @@ from rowmesh.gen.tiling import Round
 from rowmesh.rtl.codes import Unit
 from rowmesh.rtl.config import PSUM_LANES
 from rowmesh.sim_models.trace_memory import MEMORY, LayerTraffic
+from rowmesh.sim_models.trace_params import ParamTimes
 from rowmesh.sim_models.trace_program import ProgramTimes
 from rowmesh.sim_models.trace_readers import ReaderTimes
 from rowmesh.sim_models.trace_work import BlockTrace, TraceWork
 
-__all__ = ["traced_cycles"]
+__all__ = ["LayerTrace", "trace_layer"]
 
 Times = NDArray[np.float64]
 
@@ -46,12 +48,27 @@ _PHASE = 5.0
 _TAIL = 50.0
 
 
-def traced_cycles(
+class LayerTrace(NamedTuple):
+    """What a layer takes.
+
+    Parameters
+    ----------
+    cycles : float
+    overlap : float
+        Cycles of them behind its last descriptor: the next layer's begin to be sent.
+    """
+
+    cycles: float
+    overlap: float
+
+
+def trace_layer(
     mapping: Mapping,
     filled: NDArray[np.bool_],
     sent: Sequence[tuple[Unit, int]],
     bytes_per_cycle: float = math.inf,
-) -> float:
+    overlap: float = math.inf,
+) -> LayerTrace:
     """Cycles of a layer.
 
     Parameters
@@ -63,8 +80,10 @@ def traced_cycles(
         Order of its descriptors: see `CompiledLayer`.
     bytes_per_cycle : float
         What the memory moves, over all masters and both directions.
+    overlap : float
+        Of the layer before, in the same program.
     """
-    return _Layer(mapping, filled, sent, bytes_per_cycle).run()
+    return _Layer(mapping, filled, sent, bytes_per_cycle, overlap).run()
 
 
 class _Layer:
@@ -76,13 +95,15 @@ class _Layer:
         filled: NDArray[np.bool_],
         sent: Sequence[tuple[Unit, int]],
         bytes_per_cycle: float,
+        overlap: float,
     ) -> None:
         self.m, self.c = mapping, mapping.config
         self.work = work = TraceWork(mapping, filled)
-        self.program = ProgramTimes(self.c, sent)
+        self.program = ProgramTimes(self.c, sent, overlap)
         uses = (mapping.vertical, mapping.horizontal)
         shared = [axis for axis, use in enumerate(uses) if use is Spread.OUTPUTS]
         self.traffic = LayerTraffic(work, filled, self.program, shared, bytes_per_cycle)
+        self.params = ParamTimes(work, self.program, bytes_per_cycle)
         self.readers = ReaderTimes(work, self.program, self.traffic, shared)
         shape = work.shape
         # Of every PE: the last pair read, the last weight word read, ends of the last two drains.
@@ -98,7 +119,7 @@ class _Layer:
         # From the end of a PE's drain to that of the top one: a beat passes a PE a cycle.
         self.below = k + y * (shape[2] + 1) * mapping.chained
 
-    def run(self) -> float:
+    def run(self) -> LayerTrace:
         """All blocks of all rounds, in the order of the PEs."""
         for index, rounds in enumerate(self.work.phases):
             if index:
@@ -115,7 +136,8 @@ class _Layer:
                     if number == self.m.passes - 1:
                         self._post(tiles)
                 self.program.ends[Unit.OUT_WRITER].append(float(self.posted[0].max()) + _WRITER)
-        return float(self.posted[0].max()) + _TAIL
+        cycles = float(self.posted[0].max()) + _TAIL
+        return LayerTrace(cycles, self.program.overlap(cycles))
 
     # -- weights -------------------------------------------------------------------------------
 
@@ -245,8 +267,9 @@ class _Layer:
             full = np.broadcast_to(full.max(axis=0, keepdims=True), full.shape)
         if m.passes > 1 and not m.in_pe and not m.single_bank_slot:
             words = self._shared_reads(tiles, words, full)
-        asked = self.program.at(Unit.POST, len(self.program.ends[Unit.POST]))
-        asked += self.program.copying(Unit.POST)
+        number = len(self.program.ends[Unit.POST])
+        asked = self.program.at(Unit.POST, number) + self.program.copying(Unit.POST)
+        asked = max(asked, self.params.ready(number))
         begin = np.maximum(np.maximum(full + _FULL, asked), self.posted[0] + _POST)
         end = np.where(words > 0, begin + words, self.posted[0])
         self.posted = [end, self.posted[0]]

@@ -1,5 +1,6 @@
 """When the descriptors of a layer reach their units."""
 
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
 
@@ -27,6 +28,9 @@ class ProgramTimes:
     config : Config
     sent : sequence of (Unit, int)
         As in `CompiledLayer`.
+    overlap : float
+        For how long the layer before went on after its last descriptor: that is when those follow
+        that may be sent before its end.
 
     Attributes
     ----------
@@ -36,8 +40,11 @@ class ProgramTimes:
         By place in `sent`: what else the descriptor waits for.
     """
 
-    def __init__(self, config: Config, sent: Sequence[tuple[Unit, int]]) -> None:
+    def __init__(
+        self, config: Config, sent: Sequence[tuple[Unit, int]], overlap: float = math.inf
+    ) -> None:
         self.sent = sent
+        self._before = sent[0][1] + overlap
         self.places: dict[Unit, list[int]] = {}
         for place, (unit, _) in enumerate(sent):
             self.places.setdefault(unit, []).append(place)
@@ -65,6 +72,15 @@ class ProgramTimes:
             self._times.append(max(instruction + self._late, after))
             self._late = self._times[-1] - instruction
         return self._times[place]
+
+    def asked(self, unit: Unit) -> float:
+        """When the first descriptor of a unit is complete, perhaps while the layer before runs."""
+        at = self.at(unit, 0)
+        return at if at > 0 else at - self._before
+
+    def overlap(self, cycles: float) -> float:
+        """For how long a layer of so many cycles goes on after its last descriptor."""
+        return cycles - self._times[-1]
 
     def copying(self, unit: Unit) -> int:
         """Cycles in which a descriptor is copied once the unit has let go: see `DescriptorBank`."""
