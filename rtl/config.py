@@ -92,9 +92,8 @@ class Config:
     sparse : bool
         False builds a plain dense PE: no counts, no address SPads, zero gating only.
     deep_pipeline : bool
-        More registers, for the clock of an FPGA: in the PE and between the PEs of a column, behind
-        buffers of DRAM and iact banks, in the plan of bursts and in requantization. Some cycles of
-        latency; every burst takes a cycle more.
+        More registers, for the clock of an FPGA: in the PE, between most blocks, in the plan of
+        bursts and in requantization. Some cycles of latency; every burst takes a cycle more.
 
     Raises
     ------
@@ -331,12 +330,13 @@ PRESETS: dict[str, Callable[[], Config]] = {
     ),
     # One cluster, as the parts that a cluster has once are large beside its PEs; one master of
     # 64 bits. Banks and parameters fill the block RAMs that their widths take: see docs/fpga.md.
-    "fpga_25f": lambda: _fpga(pe_rows=1, pe_cols=3, glb_iact_banks=1),
-    "fpga_85f": lambda: _fpga(pe_rows=3, pe_cols=4, glb_iact_banks=2),
+    # The small FPGA has no room for the registers of a deep pipeline.
+    "fpga_25f": lambda: _fpga(pe_rows=1, pe_cols=3, glb_iact_banks=1, deep_pipeline=False),
+    "fpga_85f": lambda: _fpga(pe_rows=3, pe_cols=4, glb_iact_banks=2, deep_pipeline=True),
 }
 
 
-def _fpga(*, pe_rows: int, pe_cols: int, glb_iact_banks: int) -> Config:
+def _fpga(*, pe_rows: int, pe_cols: int, glb_iact_banks: int, deep_pipeline: bool) -> Config:
     return Config(
         cluster_rows=1,
         cluster_cols=1,
@@ -346,7 +346,7 @@ def _fpga(*, pe_rows: int, pe_cols: int, glb_iact_banks: int) -> Config:
         glb_iact_bytes=4096,
         param_depth=512,
         axi_data_bits=64,
-        deep_pipeline=True,
+        deep_pipeline=deep_pipeline,
     )
 
 

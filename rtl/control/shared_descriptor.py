@@ -34,14 +34,12 @@ class SharedDescriptorBank(wiring.Component):
     Attributes
     ----------
     select, index, data, go, waiting, desc_0, desc_1, ...
-        As those of `DescriptorBank`; `waiting` also says for whom the word at hand must wait,
-    next_index, next_data : In
-        which is this one.
+        As those of `DescriptorBank`; `waiting` also says for whom the word at hand must wait.
 
     Notes
     -----
     From `go` to `desc`: 1 cycle, 3 for the first that begins with something new. Combinational from
-    `next_index` and `next_data` to `waiting`. What was collected survives a reset.
+    `index` and `data` to `waiting`. What was collected survives a reset.
     """
 
     def __init__(
@@ -54,8 +52,6 @@ class SharedDescriptorBank(wiring.Component):
                 "select": In(units),
                 "index": In(6),
                 "data": In(CONFIG_BITS),
-                "next_index": In(6),
-                "next_data": In(CONFIG_BITS),
                 "go": In(1),
                 "waiting": Out(units),
                 **{f"desc_{i}": Out(stream.Signature(layout)) for i in range(units)},
@@ -79,10 +75,10 @@ class SharedDescriptorBank(wiring.Component):
             m.d.sync += held.eq(shared)
         for low in range(0, shared_bits, CONFIG_BITS):
             part = shared[low : low + CONFIG_BITS]
-            with m.If(self.next_index == low // CONFIG_BITS):
-                m.d.comb += changes.eq(part != self.next_data[: len(part)])
-            with m.If((self.index == low // CONFIG_BITS) & self.select.any()):
-                m.d.sync += part.eq(self.data)
+            with m.If(self.index == low // CONFIG_BITS):
+                m.d.comb += changes.eq(part != self.data[: len(part)])
+                with m.If(self.select.any()):
+                    m.d.sync += part.eq(self.data)
 
         for i in range(self.units):
             port: Any = getattr(self, f"desc_{i}")

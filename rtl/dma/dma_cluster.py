@@ -18,6 +18,7 @@ from rowmesh.rtl.dma.write_channel import WriteChannel
 from rowmesh.rtl.glb.iact_bank import iact_write
 from rowmesh.rtl.layouts import WORD_BITS, Layouts
 from rowmesh.rtl.noc.hop import connect_deep
+from rowmesh.rtl.noc.queue import Queue
 from rowmesh.rtl.post.param_memory import param_entry
 
 __all__ = ["DmaCluster"]
@@ -140,7 +141,12 @@ class DmaCluster(wiring.Component):
         m.submodules.out_writer = writer = OutWriter(self.config)
         m.submodules.write_channel = channel = WriteChannel(self.config)
         connect(m, writer.desc, flipped(self.out_desc))
-        connect_deep(m, deep, "word_hop", flipped(self.word), writer.word)
+        if deep:
+            m.submodules.words = words = Queue(WORD_BITS)
+            connect(m, flipped(self.word), words.i)
+            connect(m, words.o, writer.word)
+        else:
+            connect(m, flipped(self.word), writer.word)
         connect(m, writer.request, channel.request)
         connect_deep(m, deep, "run_hop", writer.data, channel.data)
         connect(m, channel.burst, flipped(self.write_burst))

@@ -4,22 +4,20 @@ from typing import Any
 
 from amaranth.hdl import Array as Choice
 from amaranth.hdl import Module, Signal
-from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rowmesh.rtl.config import PSUM_LANES, Config
 from rowmesh.rtl.control.agu import Agu
 from rowmesh.rtl.layouts import WORD_BITS, Layouts
 from rowmesh.rtl.noc.hop import connect_deep
+from rowmesh.rtl.noc.queue import Queue
 from rowmesh.rtl.noc.skid import Skid
 from rowmesh.rtl.post.param_memory import ParamMemory, param_entry
 from rowmesh.rtl.post.pool import Pool
 from rowmesh.rtl.post.requantize import Requantize, requantize_latency
 
 __all__ = ["Post"]
-
-#: Psum words that a deep pipeline holds between the banks and the lanes: one lands, one leaves.
-_QUEUE = 4
 
 
 class Post(wiring.Component):
@@ -60,7 +58,8 @@ class Post(wiring.Component):
     -----
     One psum word a cycle; 3 cycles between tiles, besides the bank's latency. From `read_data` to
     `word`: `latency` cycles. `word.ready` and `full` reach registers only; `read_address.ready`
-    reaches the address generator, or, with `config.deep_pipeline`, a `Hop` before it.
+    reaches the address generator. With `config.deep_pipeline` a `Hop` lies behind the address
+    generator, a `Queue` at `read_data` and a `Hop` before the pool.
     """
 
     def __init__(self, config: Config) -> None:
@@ -68,7 +67,7 @@ class Post(wiring.Component):
         self.layouts = layouts = Layouts(config)
         #: Stages of a lane, and cycles from a window's last psum word until `word.valid`.
         self.lane_latency = requantize_latency(config)
-        self.latency = 2 + self.lane_latency + config.deep_pipeline
+        self.latency = 2 + self.lane_latency + 2 * config.deep_pipeline
         banks = config.pe_cols
         super().__init__(
             {
@@ -87,6 +86,7 @@ class Post(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
+        self._pooling = Signal()  # a pair is on its way to the pool
         m.submodules.params = params = ParamMemory(self.config)
         loops: Any = self.layouts.post["loops"].shape
         m.submodules.agu = agu = Agu(
@@ -124,8 +124,7 @@ class Post(wiring.Component):
         )
         landing = Signal()
         word: Any = Signal(fetch)  # that lands
-        there, found_bits, room = self._buffer(m, landing, word, advance)
-        found: Any = fetch(found_bits)
+        there, found, room = self._buffer(m, landing, word, advance)
         asked: Any = stream.Signature(agu.o.payload.shape()).flip().create(path=("asked",))
         inside = connect_deep(m, self.config.deep_pipeline, "address_hop", agu.o, asked)
         address: Any = asked.payload.address
@@ -155,22 +154,21 @@ class Post(wiring.Component):
 
     def _buffer(self, m: Module, landing: Any, word: Any, advance: Any) -> tuple[Any, Any, Any]:
         """Words that landed until they are taken; whether there will be room for one more."""
+        buffer: Any
+        room: Any
         if self.config.deep_pipeline:  # `advance` must not reach the banks in its cycle
-            queue = fifo.SyncFIFO(width=len(word.as_value()), depth=_QUEUE)
-            m.submodules.queue = queue
-            m.d.comb += [
-                queue.w_en.eq(landing),
-                queue.w_data.eq(word),
-                queue.r_en.eq(advance),
-            ]
-            return queue.r_rdy, queue.r_data, queue.level < _QUEUE - 1
-        m.submodules.skid = skid = Skid(word.shape())
+            buffer = Queue(word.shape())
+            room = buffer.level < buffer.depth - 1
+        else:
+            buffer = Skid(word.shape())
+            room = ~buffer.o.valid | buffer.o.ready
+        m.submodules.buffer = buffer
         m.d.comb += [
-            skid.i.valid.eq(landing),
-            skid.i.payload.eq(word),
-            skid.o.ready.eq(advance),
+            buffer.i.valid.eq(landing),
+            buffer.i.payload.eq(word),
+            buffer.o.ready.eq(advance),
         ]
-        return skid.o.valid, skid.o.payload.as_value(), ~skid.o.valid | skid.o.ready
+        return buffer.o.valid, buffer.o.payload, room
 
     def _pipeline(
         self,
@@ -187,7 +185,10 @@ class Post(wiring.Component):
         fetch: Any = Signal(self.layouts.psum_beat, reset_less=True)
         with m.If(advance):
             m.d.sync += [fetch.eq(psums), stages.eq(stages << 1 | fetched)]
-        values: Any = pool.i.payload
+        pairs: Any = stream.Signature(pool.i.payload.shape()).create(path=("pairs",))
+        hop = connect_deep(m, self.config.deep_pipeline, "pair_hop", pairs, pool.i)
+        m.d.comb += self._pooling.eq(hop)
+        values: Any = pairs.payload
         pair: Any = params.data
         sums = self.config.rounding == "single"
         lanes: list[Any] = [
@@ -208,8 +209,8 @@ class Post(wiring.Component):
         if sums:
             whole = self._build_sum(m, desc, lanes, values, stages[-1] & advance)
         m.d.comb += [
-            pool.i.valid.eq(stages[-1] & whole),
-            advance.eq(~stages[-1] | ~whole | pool.i.ready),
+            pairs.valid.eq(stages[-1] & whole),
+            advance.eq(~stages[-1] | ~whole | pairs.ready),
             pool.pool.eq(desc.pool),
             pool.clear.eq(self.desc.ready),
             self.word.payload.eq(pool.word.payload),
@@ -259,7 +260,7 @@ class Post(wiring.Component):
                 m.d.comb += self.release.eq(desc.banks)
                 m.d.sync += tiles.eq(tiles - 1)
                 m.next = "TILE"
-            with m.State("DRAIN"), m.If(~stages.any()):
+            with m.State("DRAIN"), m.If(~stages.any() & ~self._pooling):
                 m.d.comb += [params.free.eq(desc.release), self.desc.ready.eq(1)]
                 m.next = "IDLE"
         m.d.comb += self.busy.eq(~fsm.ongoing("IDLE") | self.word.valid)

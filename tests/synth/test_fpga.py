@@ -152,7 +152,7 @@ def test_tool_missing(
 
 @pytest.mark.parametrize(
     ("tool", "version", "oldest"),
-    [("yosys", "0.23", "0.40"), ("nextpnr-ecp5", "0.4", "0.6"), ("ecppack", "1.0", "1.2")],
+    [("yosys", "0.23", "0.40"), ("nextpnr-ecp5", "0.6", "0.8"), ("ecppack", "1.0", "1.2")],
 )
 def test_tool_too_old(tools: Path, tmp_path: Path, tool: str, version: str, oldest: str) -> None:
     path = install(tools, tool, version=version)

@@ -9,6 +9,8 @@ from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rowmesh.rtl.noc.hop import Hop
+from rowmesh.rtl.noc.queue import Queue
+from rowmesh.rtl.noc.stage import Stage
 from rowmesh.verif.fields import pack, unpack
 from rowmesh.verif.simulator import Simulator, run_bench
 
@@ -28,10 +30,12 @@ class Fickle(wiring.Component):
         return m
 
 
-@pytest.mark.parametrize("width", [1, 24, 100])
-def test_hop_passes(sim: Simulator, seed: int, width: int) -> None:
+@pytest.mark.parametrize(
+    ("register", "width"), [(Hop, 1), (Hop, 24), (Hop, 100), (Stage, 24), (Queue, 24)]
+)
+def test_register_passes(sim: Simulator, seed: int, register: Any, width: int) -> None:
     tests = ["passes_unchanged"] + (["full_throughput", "reset_in_between"] if width > 8 else [])
-    run_bench(Hop(width), MODULE, sim=sim, seed=seed, tests=tests)
+    run_bench(register(width), MODULE, sim=sim, seed=seed, tests=tests)
 
 
 def test_wrong_expectation_fails(sim: Simulator, seed: int) -> None:
