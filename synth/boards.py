@@ -60,7 +60,7 @@ DEVICES = {
         ram_slices=10455,
         block_rams=208,
         multipliers=156,
-        memory_bytes=288 << 10,
+        memory_bytes=128 << 10,
     ),
 }
 

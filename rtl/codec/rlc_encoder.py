@@ -4,11 +4,12 @@ from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect
 
 from rowmesh.rtl.codec.rlc_decoder import CHUNK_BITS, rlc_word_layout
 from rowmesh.rtl.config import WORD_BYTES
 from rowmesh.rtl.layouts import RLC_COUNT_BITS, RLC_PAIRS, RLC_VALUE_BITS, WORD_BITS
+from rowmesh.rtl.noc.queue import Queue
 
 __all__ = ["RlcEncoder"]
 
@@ -20,6 +21,11 @@ class RlcEncoder(wiring.Component):
     have no pair. A chunk whose last byte is zero ends with a word of fewer than five pairs (an
     empty one where needed), so that the decoder knows its end. A chunk of n words never takes
     more than ``ceil(8 n / 5)`` words.
+
+    Parameters
+    ----------
+    deep : bool
+        A `Queue` at `i`, a cycle more; then no path leads from `i` to `o` or back.
 
     Attributes
     ----------
@@ -37,7 +43,8 @@ class RlcEncoder(wiring.Component):
     `o.valid` and from `o.ready` to `i.ready`; `o.payload.word` comes from registers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, deep: bool = False) -> None:
+        self.deep = deep
         word = data.StructLayout({"word": WORD_BITS, "last": 1})
         super().__init__(
             {"i": In(stream.Signature(word)), "o": Out(stream.Signature(word)), "busy": Out(1)}
@@ -45,7 +52,8 @@ class RlcEncoder(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        i: Any = self.i.payload
+        words = self._words(m)
+        i: Any = words.payload
         o: Any = self.o.payload
         coded: Any = Signal(rlc_word_layout())
         at = Signal(range(WORD_BYTES))  # bytes of `i` that are done
@@ -57,9 +65,7 @@ class RlcEncoder(wiring.Component):
         byte = Signal(range(WORD_BYTES))
         zeros = Signal.like(run)
         split = Signal()
-        rest = Cat(
-            i.word.word_select(k, RLC_VALUE_BITS).any() & (at <= k) for k in range(WORD_BYTES)
-        )
+        rest = Cat(i.filled[k] & (at <= k) for k in range(WORD_BYTES))
         for k in reversed(range(WORD_BYTES)):
             with m.If(rest[k]):
                 m.d.comb += byte.eq(k)
@@ -68,7 +74,7 @@ class RlcEncoder(wiring.Component):
         m.d.comb += [
             zeros.eq(run + byte - at),
             split.eq(zeros >> RLC_COUNT_BITS != 0),
-            is_pair.eq(self.i.valid & ~ending & rest.any()),
+            is_pair.eq(words.valid & ~ending & rest.any()),
             full.eq(coded.valid == RLC_PAIRS),
             takes_pair.eq(is_pair & (~full | self.o.ready)),
             takes_word.eq(
@@ -79,8 +85,8 @@ class RlcEncoder(wiring.Component):
                     1,
                 )
             ),
-            self.i.ready.eq(takes_word),
-            self.busy.eq(ending | (coded.valid != 0) | (run != 0)),
+            words.ready.eq(takes_word),
+            self.busy.eq(ending | (coded.valid != 0) | (run != 0) | self.deep & words.valid),
             self.o.valid.eq(ending | (full & is_pair)),
             o.word.eq(coded),
             o.last.eq(ending & (exact | ~full)),
@@ -101,9 +107,28 @@ class RlcEncoder(wiring.Component):
                 at.eq(Mux(split, at, byte + 1)),
                 run.eq(Mux(split, run - (1 << RLC_COUNT_BITS), 0)),
             ]
-        with m.If(self.i.valid & takes_word):
+        with m.If(words.valid & takes_word):
             behind = Mux(rest.any(), WORD_BYTES - 1 - byte, run + WORD_BYTES - at)
             m.d.sync += [at.eq(0), run.eq(behind)]
             with m.If(i.last):
                 m.d.sync += [ending.eq(1), exact.eq(rest[WORD_BYTES - 1])]
         return m
+
+    def _words(self, m: Module) -> Any:
+        """Words with a mask of their bytes that are not zero."""
+        layout = data.StructLayout({"word": WORD_BITS, "last": 1, "filled": WORD_BYTES})
+        words: Any = stream.Signature(layout).create(path=("words",))
+        i: Any = self.i.payload
+        filled = (i.word.word_select(k, RLC_VALUE_BITS).any() for k in range(WORD_BYTES))
+        m.d.comb += [
+            words.payload.word.eq(i.word),
+            words.payload.last.eq(i.last),
+            words.payload.filled.eq(Cat(filled)),
+            words.valid.eq(self.i.valid),
+            self.i.ready.eq(words.ready),
+        ]
+        if not self.deep:
+            return words
+        m.submodules.queue = queue = Queue(layout)
+        connect(m, words, queue.i)
+        return queue.o

@@ -80,7 +80,7 @@ class ConfigNode(wiring.Component):
     Latency 1 cycle a node (a `Hop` at its input), one word a cycle; then see `DescriptorBank`. A
     word waits while a complete descriptor of an instance that it is for waits in the memory; PEs
     share theirs, see `SharedDescriptorBank`. With `config.deep_pipeline` two more hops lead to
-    every bank, in which a word does not hold up those for others.
+    every bank, in which a word does not hold up those for others, and one for PEs takes 2 cycles.
 
     A node adds its step to the data of a ramp as the word comes in: nodes of column 0 the row's,
     since their words come from north, the others the column's, the first one none. So cluster
@@ -132,7 +132,11 @@ class ConfigNode(wiring.Component):
             bank: Any
             if kinds == (Unit.PE,):
                 bank = SharedDescriptorBank(
-                    self.layouts.pe, len(lanes), own="iact_source", counts=_PE_COUNTS
+                    self.layouts.pe,
+                    len(lanes),
+                    own="iact_source",
+                    counts=_PE_COUNTS,
+                    deep=self.config.deep_pipeline,
                 )
             else:
                 bank = DescriptorBank([self.layouts.descriptor(unit) for unit, _ in lanes])
@@ -179,6 +183,8 @@ class ConfigNode(wiring.Component):
         offered: Any = stream.Signature(layout).create(path=(f"{name}_offered",))
         taken: Any = stream.Signature(layout).flip().create(path=(f"{name}_taken",))
         coming = connect_deep(m, self.config.deep_pipeline, f"{name}_hop", offered, taken)
+        if hasattr(bank, "offer"):
+            m.d.comb += bank.offer.eq(taken.valid)
         fields = ("index", "go", "data")
         word = taken.payload
         m.d.comb += [

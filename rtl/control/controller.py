@@ -15,7 +15,6 @@ from rowmesh.rtl.control.header import HeaderCheck
 from rowmesh.rtl.control.registers import HEADER_WORDS, LAYER_BITS, State
 from rowmesh.rtl.layouts import ADDRESS_BITS, WORD_BITS, Layouts
 from rowmesh.rtl.noc.hop import Hop
-from rowmesh.rtl.noc.queue import Queue
 from rowmesh.rtl.pe.activity_counters import slots
 
 __all__ = ["Controller", "settle_cycles"]
@@ -97,8 +96,8 @@ class Controller(wiring.Component):
     Notes
     -----
     One instruction a cycle, a STEP in two. `request`, `config_o`, `stop`, `array_reset` come from
-    registers; a `Hop` cuts `data` (a `Queue` with `config.deep_pipeline`). A run begins
-    `launch_cycles` after `start`, from FAULT `2 * settle_cycles` later.
+    registers; a `Hop` cuts `data`. A run begins `launch_cycles` after `start`, from FAULT
+    `2 * settle_cycles` later.
     """
 
     def __init__(self, config: Config) -> None:
@@ -150,13 +149,11 @@ class Controller(wiring.Component):
         self.finished = Signal()
         self.first = Signal()  # no LAYER yet
         self.resumed = Signal()  # the next LAYER does not pause
-        # A word decides in its own cycle whether it is taken; a queue has less to enable then.
-        words: Any = Queue(WORD_BITS) if self.config.deep_pipeline else Hop(WORD_BITS)
-        m.submodules.words = ResetInserter(self.array_reset)(words)
-        connect(m, flipped(self.data), words.i)
-        self.word = words.o.payload
-        self.has_word = words.o.valid
-        m.d.comb += words.o.ready.eq(self.take)
+        m.submodules.hop = hop = ResetInserter(self.array_reset)(Hop(WORD_BITS))
+        connect(m, flipped(self.data), hop.i)
+        self.word = hop.o.payload
+        self.has_word = hop.o.valid
+        m.d.comb += hop.o.ready.eq(self.take)
         m.submodules.crc = self.crc = CRC32_ISO_HDLC(WORD_BITS).create()
         self.header = HeaderCheck(self.config, self.word_bits)
         m.submodules.header = self.header

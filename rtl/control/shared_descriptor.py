@@ -30,25 +30,37 @@ class SharedDescriptorBank(wiring.Component):
         The first of the fields of which every unit has its own.
     counts
         Shared fields that are not zero in a descriptor with work.
+    deep
+        A cycle for looking at a word, which takes two then.
 
     Attributes
     ----------
     select, index, data, go, waiting, desc_0, desc_1, ...
         As those of `DescriptorBank`; `waiting` also says for whom the word at hand must wait.
+    offer : In(1)
+        A word is at hand.
 
     Notes
     -----
     From `go` to `desc`: 1 cycle, 3 for the first that begins with something new. Combinational from
-    `index` and `data` to `waiting`. What was collected survives a reset.
+    `index` and `data` to `waiting`, if not `deep`. What was collected survives a reset.
     """
 
     def __init__(
-        self, layout: data.StructLayout, units: int, own: str, counts: Sequence[str]
+        self,
+        layout: data.StructLayout,
+        units: int,
+        own: str,
+        counts: Sequence[str],
+        *,
+        deep: bool = False,
     ) -> None:
         self.layout, self.units, self.counts = layout, units, tuple(counts)
+        self.deep = deep
         self.shared_bits = layout[own].offset
         super().__init__(
             {
+                "offer": In(1),
                 "select": In(units),
                 "index": In(6),
                 "data": In(CONFIG_BITS),
@@ -65,12 +77,19 @@ class SharedDescriptorBank(wiring.Component):
         held = Signal(shared_bits, reset_less=True)
         waiting, valid = Signal(self.units), Signal(self.units)
         changes, equal, work = Signal(), Signal(), Signal()
+        seen, blocks = Signal(), Signal()  # the word at hand was looked at, and is not for now
         fields: Any = data.View(self.layout, Cat(held, Const(0, size - shared_bits)))
         m.d.comb += [
             equal.eq(shared == held),
             work.eq(Cat(fields[name].any() for name in self.counts).all()),
-            self.waiting.eq(waiting | (changes & waiting.any()).replicate(self.units)),
+            self.waiting.eq(
+                waiting | (self.offer & ~seen | blocks & waiting.any()).replicate(self.units)
+            ),
         ]
+        if self.deep:
+            m.d.sync += [seen.eq(self.offer & ~self.select.any()), blocks.eq(changes)]
+        else:
+            m.d.comb += [seen.eq(1), blocks.eq(changes)]
         with m.If(~valid.any()):
             m.d.sync += held.eq(shared)
         for low in range(0, shared_bits, CONFIG_BITS):

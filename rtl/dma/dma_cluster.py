@@ -18,7 +18,6 @@ from rowmesh.rtl.dma.write_channel import WriteChannel
 from rowmesh.rtl.glb.iact_bank import iact_write
 from rowmesh.rtl.layouts import WORD_BITS, Layouts
 from rowmesh.rtl.noc.hop import connect_deep
-from rowmesh.rtl.noc.queue import Queue
 from rowmesh.rtl.post.param_memory import param_entry
 
 __all__ = ["DmaCluster"]
@@ -141,12 +140,7 @@ class DmaCluster(wiring.Component):
         m.submodules.out_writer = writer = OutWriter(self.config)
         m.submodules.write_channel = channel = WriteChannel(self.config)
         connect(m, writer.desc, flipped(self.out_desc))
-        if deep:
-            m.submodules.words = words = Queue(WORD_BITS)
-            connect(m, flipped(self.word), words.i)
-            connect(m, words.o, writer.word)
-        else:
-            connect(m, flipped(self.word), writer.word)
+        connect(m, flipped(self.word), writer.word)
         connect(m, writer.request, channel.request)
         connect_deep(m, deep, "run_hop", writer.data, channel.data)
         connect(m, channel.burst, flipped(self.write_burst))

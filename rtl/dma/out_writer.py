@@ -42,6 +42,7 @@ class OutWriter(wiring.Component):
     """
 
     def __init__(self, config: Config) -> None:
+        self.deep = config.deep_pipeline
         layouts = Layouts(config)
         self.desc_layout = layouts.out_writer
         super().__init__(
@@ -59,7 +60,7 @@ class OutWriter(wiring.Component):
         job: Any = self.desc.payload
         loops: Any = job.loops
         m.submodules.agu = agu = Agu(loops.shape(), {"dram": ("step", ADDRESS_BITS)})
-        m.submodules.encoder = encoder = RlcEncoder()
+        m.submodules.encoder = encoder = RlcEncoder(deep=self.deep)
 
         request: Any = self.request.payload
         run: Any = self.data.payload

@@ -10,8 +10,10 @@ MODULE = "rowmesh.verif.bench_rlc"
 
 
 @pytest.mark.cocotb
-def test_encoder(sim: Simulator, seed: int) -> None:
-    run_bench(RlcEncoder(), MODULE, sim=sim, seed=seed, tests=["encodes", "encodes_after_reset"])
+@pytest.mark.parametrize("deep", [False, True])
+def test_encoder(sim: Simulator, seed: int, deep: bool) -> None:
+    tests = ["encodes", "encodes_after_reset"]
+    run_bench(RlcEncoder(deep=deep), MODULE, sim=sim, seed=seed, tests=tests)
 
 
 @pytest.mark.cocotb
