@@ -112,7 +112,7 @@ class ConfigNode(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.hop = hop = Hop(self.layouts.config_write)
+        m.submodules.hop = hop = Hop(self.layouts.config_write, eager=self.config.deep_pipeline)
         m.submodules.fork = fork = Fork(self.layouts.config_write, 3)
         self._add_step(m, hop)
         connect(m, hop.o, fork.i)

@@ -131,7 +131,7 @@ class ReadBuffer(wiring.Component):
         out: Any = word  # where the reader sees it
         gone: Any = 0  # it is of the request to drop
         if self.deep:
-            m.submodules.hop = hop = Hop(self.word_layout)
+            m.submodules.hop = hop = Hop(self.word_layout, eager=True)
             connect(m, word, hop.i)
             out = hop.o
             gone = out.valid & dropping & ~out.payload.begins

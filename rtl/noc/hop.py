@@ -31,7 +31,7 @@ def connect_deep(m: Module, deep: bool, name: str, source: Any, sink: Any) -> An
     if not deep:
         connect(m, source, sink)
         return Const(0)
-    hop = Hop(source.payload.shape())
+    hop = Hop(source.payload.shape(), eager=True)
     m.submodules[name] = hop
     connect(m, source, hop.i)
     connect(m, hop.o, sink)
@@ -45,13 +45,17 @@ class Hop(wiring.Component):
     ----------
     payload
         Shape of the stream's payload.
+    eager : bool
+        The spare register loads in every cycle in which it is free, whether a beat comes or not:
+        more toggles, but `i.valid` enables no wide register.
 
     Notes
     -----
     Latency 1 cycle, one beat a cycle. Cuts payload, valid and ready.
     """
 
-    def __init__(self, payload: Any) -> None:
+    def __init__(self, payload: Any, *, eager: bool = False) -> None:
+        self.eager = eager
         super().__init__({"i": In(stream.Signature(payload)), "o": Out(stream.Signature(payload))})
 
     def elaborate(self, platform: Any) -> Module:
@@ -67,5 +71,10 @@ class Hop(wiring.Component):
             with m.Else():
                 m.d.sync += held.eq(self.i.payload)
         with m.Elif(self.i.valid & ~full):
-            m.d.sync += [skid.eq(self.i.payload), full.eq(1)]
+            m.d.sync += full.eq(1)
+            if not self.eager:
+                m.d.sync += skid.eq(self.i.payload)
+        if self.eager:
+            with m.If(~full):
+                m.d.sync += skid.eq(self.i.payload)
         return m

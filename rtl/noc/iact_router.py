@@ -50,6 +50,7 @@ class IactRouter(wiring.Component):
     def __init__(self, config: Config) -> None:
         self.layouts = Layouts(config)
         self.pes = config.pes_per_cluster
+        self.deep = config.deep_pipeline
         super().__init__(self.members(config))
 
     @staticmethod
@@ -74,7 +75,7 @@ class IactRouter(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.hop = hop = Hop(self.layouts.iact_beat)
+        m.submodules.hop = hop = Hop(self.layouts.iact_beat, eager=self.deep)
         m.submodules.fork = fork = Fork(self.layouts.iact_beat, 4 + self.pes)
         circuit: Any = self.desc.payload
         opened = Signal()  # segments of the circuit are still to come

@@ -49,6 +49,7 @@ class WeightRouter(wiring.Component):
     def __init__(self, config: Config) -> None:
         self.layouts = Layouts(config)
         self.cols = config.pe_cols
+        self.deep = config.deep_pipeline
         super().__init__(self.members(config))
 
     @staticmethod
@@ -69,7 +70,7 @@ class WeightRouter(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.hop = hop = Hop(self.layouts.weight_beat)
+        m.submodules.hop = hop = Hop(self.layouts.weight_beat, eager=self.deep)
         m.submodules.fork = fork = Fork(self.layouts.weight_beat, 2 + self.cols)
         circuit: Any = self.desc.payload
         opened = Signal()  # blocks of the circuit are still to come

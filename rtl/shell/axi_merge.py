@@ -81,7 +81,7 @@ class AxiMerge(wiring.Component):
         return list(ports)
 
     def _hop(self, m: Module, channel: str) -> Any:
-        hop = Hop(channel_layout(self.data_bits, channel))
+        hop = Hop(channel_layout(self.data_bits, channel), eager=True)
         m.submodules[f"{channel}_hop"] = hop
         return hop
 

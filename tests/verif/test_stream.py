@@ -1,6 +1,7 @@
 """The stream agents and the bench runner, on both simulators."""
 
 import random
+from functools import partial
 from typing import Any
 
 import pytest
@@ -31,7 +32,15 @@ class Fickle(wiring.Component):
 
 
 @pytest.mark.parametrize(
-    ("register", "width"), [(Hop, 1), (Hop, 24), (Hop, 100), (Stage, 24), (Queue, 24)]
+    ("register", "width"),
+    [
+        (Hop, 1),
+        (Hop, 24),
+        (Hop, 100),
+        (partial(Hop, eager=True), 24),
+        (Stage, 24),
+        (Queue, 24),
+    ],
 )
 def test_register_passes(sim: Simulator, seed: int, register: Any, width: int) -> None:
     tests = ["passes_unchanged"] + (["full_throughput", "reset_in_between"] if width > 8 else [])
