@@ -186,6 +186,11 @@ def _placement(compiled: Compiled) -> dict[str, Any]:
     }
 
 
+def machine_config(name: str) -> Config:
+    """One of `MACHINES`, or what `load_config` finds."""
+    return MACHINES[name] if name in MACHINES else load_config(name)
+
+
 def known_networks(work: Path) -> list[Path]:
     """All network files of the regression that are there, and on standard error what is not.
 
@@ -237,7 +242,7 @@ def _check(task: tuple[str, Path, int]) -> tuple[str, list[str], Any]:
         shown = {"network": path.stem, "runs": compared.runs, "tensors": len(compared.tensors)}
         return f"{path.stem} reference", compared.problems(), {**shown, "types": counts}
     inputs = network.take(network_inputs(graph, count, 6))
-    done = run_on_rtl(path.stem, graph, inputs, kind, MACHINES[kind])
+    done = run_on_rtl(path.stem, graph, inputs, kind, machine_config(kind))
     return f"{path.stem} on {kind}", done.problems(), done
 
 
@@ -246,22 +251,27 @@ def main(
     only: Annotated[str, typer.Option(help="Part of the names of networks.")] = "",
     images: Annotated[int, typer.Option(help="Inputs (steps) on the RTL.")] = 1,
     workers: Annotated[int, typer.Option(help="Processes.")] = 2,
+    machines: Annotated[
+        list[str] | None,
+        typer.Option("--config", help=f"Instead of {' and '.join(MACHINES)}; several times."),
+    ] = None,
 ) -> None:
     """Run every network against its reference and on the RTL of every machine."""
     console = Console(highlight=False)
+    machines = machines or list(MACHINES)
     out.mkdir(parents=True, exist_ok=True)
     paths = [path for path in known_networks(out) if only in path.stem]
     if not paths:
         sys.exit(f"networks: none with {only!r} in its name")
-    for name, config in MACHINES.items():
+    for name in machines:
         with console.status(f"building the simulation of {name} (minutes the first time)"):
-            build_library(config)
+            build_library(machine_config(name))
     tasks = []
     for path in paths:
         graph = import_model(path)
         macs = sum(node_macs(graph, node) for node in graph.nodes)
         runs = 30 if graph.states else 10 if macs > _LARGE else 100
-        tasks += [(kind, path, images) for kind in MACHINES]
+        tasks += [(kind, path, images) for kind in machines]
         tasks.append(("reference", path, runs))
     references: list[Any] = []
     runs_done: list[NetworkRun] = []
