@@ -10,7 +10,7 @@ from rowmesh.rtl.axi.signatures import MAX_BEATS, beat_bytes
 from rowmesh.rtl.config import WORD_BYTES, Config
 from rowmesh.rtl.dma.burst_planner import FIFO_BEATS, burst_note
 from rowmesh.rtl.layouts import WORD_BITS
-from rowmesh.rtl.noc.hop import Hop
+from rowmesh.rtl.noc.queue import Queue
 from rowmesh.rtl.spad import Spad
 
 __all__ = ["ReadBuffer"]
@@ -41,7 +41,7 @@ class ReadBuffer(wiring.Component):
     Notes
     -----
     2 cycles from a beat to its word, a word a cycle; with `config.deep_pipeline` 3 cycles, and
-    `data` comes from registers.
+    `data` comes from a `Queue`.
     """
 
     def __init__(self, config: Config) -> None:
@@ -131,9 +131,9 @@ class ReadBuffer(wiring.Component):
         out: Any = word  # where the reader sees it
         gone: Any = 0  # it is of the request to drop
         if self.deep:
-            m.submodules.hop = hop = Hop(self.word_layout, eager=True)
-            connect(m, word, hop.i)
-            out = hop.o
+            m.submodules.queue = queue = Queue(self.word_layout)
+            connect(m, word, queue.i)
+            out = queue.o
             gone = out.valid & dropping & ~out.payload.begins
         m.d.comb += [
             notes.read[0].address.eq(place),

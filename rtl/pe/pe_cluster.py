@@ -25,7 +25,7 @@ __all__ = ["PeCluster", "counter_latency"]
 def counter_latency(config: Config) -> int:
     """Cycles from a choice of a counter to its value: two rounds over the terms of an entry."""
     rounds = max(len(entry_terms(n, config.macs_per_pe)) for n in range(ENTRIES))
-    return 2 * rounds + 1 + 2 * config.deep_pipeline
+    return 2 * rounds + 1 + 3 * config.deep_pipeline
 
 
 class PeCluster(wiring.Component):
@@ -164,12 +164,17 @@ class PeCluster(wiring.Component):
             ]
             chosen = (self.counter_pe == number) & read.used
             value = value | Mux(chosen, counters.value, 0)
+        found: list[Any] = [value, read.shift, read.first]
+        if self.config.deep_pipeline:
+            held = [Signal(len(part)) for part in found]
+            m.d.sync += Cat(held).eq(Cat(found))
+            found = list(held)
         term, first = Signal(COUNTER_BITS, reset_less=True), Signal()
         total = Signal(COUNTER_BITS, reset_less=True)
         stage += [
             read.eq(Cat(slot, shift, used, turn == 0)),
-            term.eq(value << read.shift),
-            first.eq(read.first),
+            term.eq(found[0] << found[1]),
+            first.eq(found[2]),
         ]
         m.d.sync += total.eq(Mux(first, 0, total) + term)
         with m.If(turn == rounds - 1):

@@ -12,7 +12,10 @@ MODULE = "rowmesh.verif.bench_pe_cluster"
 @pytest.mark.cocotb
 @pytest.mark.parametrize(
     "config",
-    [load_config("tiny"), Config(pe_rows=3, pe_cols=1, glb_iact_banks=1, macs_per_pe=1)],
+    [
+        load_config("tiny"),
+        Config(pe_rows=3, pe_cols=1, glb_iact_banks=1, macs_per_pe=1, deep_pipeline=True),
+    ],
     ids=["tiny", "column"],
 )
 def test_pe_cluster(sim: Simulator, seed: int, config: Config) -> None:
