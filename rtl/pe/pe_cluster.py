@@ -164,17 +164,17 @@ class PeCluster(wiring.Component):
             ]
             chosen = (self.counter_pe == number) & read.used
             value = value | Mux(chosen, counters.value, 0)
-        found: list[Any] = [value, read.shift, read.first]
+        late: list[Any] = [value, read.shift, read.first]
         if self.config.deep_pipeline:
-            held = [Signal(len(part)) for part in found]
-            m.d.sync += Cat(held).eq(Cat(found))
-            found = list(held)
+            held = [Signal(len(part)) for part in late]
+            m.d.sync += Cat(held).eq(Cat(late))
+            late = list(held)
         term, first = Signal(COUNTER_BITS, reset_less=True), Signal()
         total = Signal(COUNTER_BITS, reset_less=True)
         stage += [
             read.eq(Cat(slot, shift, used, turn == 0)),
-            term.eq(found[0] << found[1]),
-            first.eq(found[2]),
+            term.eq(late[0] << late[1]),
+            first.eq(late[2]),
         ]
         m.d.sync += total.eq(Mux(first, 0, total) + term)
         with m.If(turn == rounds - 1):
