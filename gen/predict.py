@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from rowmesh.gen.compiled import Compiled, CompiledLayer, DeviceStep
 from rowmesh.gen.graph import Array
 from rowmesh.rtl.config import WORD_BYTES
-from rowmesh.sim_models.trace_model import trace_layer
+from rowmesh.sim_models.trace_model import trace_layers
 
 __all__ = ["cycles_with", "filled_bytes"]
 
@@ -38,21 +39,24 @@ def cycles_with(
     list of float
         For one image; the first layer of a program with its check.
     """
-    cycles = []
+    cycles: list[float] = []
     for step in compiled.steps:
         if not isinstance(step, DeviceStep):
             continue
-        overlap = math.inf
-        for number, layer in enumerate(step.layers):
-            filled = filled_bytes(compiled, layer, values)
-            if filled is None:
-                cycles.append(layer.predicted_cycles)
-                overlap = math.inf
-                continue
-            check = 0.0 if number else step.words + _BEGIN
-            trace = trace_layer(layer.mapping, filled, layer.sent, bytes_per_cycle, overlap)
-            overlap = trace.overlap
-            cycles.append(check + trace.cycles)
+        first = len(cycles)
+        found = [(layer, filled_bytes(compiled, layer, values)) for layer in step.layers]
+        for known, part in groupby(found, key=lambda item: item[1] is not None):
+            if known:
+                traced = (
+                    (layer.mapping, bits, layer.sent) for layer, bits in part if bits is not None
+                )
+                cycles += trace_layers(traced, bytes_per_cycle)
+            else:
+                cycles += [layer.predicted_cycles for layer, _ in part]
+        if found[0][1] is not None:
+            # A word a cycle at most.
+            check = step.words * max(1.0, WORD_BYTES / bytes_per_cycle)
+            cycles[first] += check + _BEGIN
     return cycles
 
 

@@ -8,23 +8,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rowmesh.gen.mapping import Spread
-from rowmesh.gen.tile_work import LayerMemory, TileWork
+from rowmesh.gen.tile_work import LayerMemory, Place, TileWork
 from rowmesh.gen.tiling import Round
 from rowmesh.rtl.axi.read_master import OUTSTANDING
-from rowmesh.rtl.axi.signatures import MAX_BEATS
+from rowmesh.rtl.axi.signatures import MAX_BEATS, beat_bytes
 from rowmesh.rtl.codes import Unit
-from rowmesh.rtl.config import WORD_BYTES
+from rowmesh.rtl.config import WORD_BYTES, Config
 from rowmesh.rtl.dma.burst_planner import FIFO_BEATS
 from rowmesh.rtl.layouts import PARAM_WORDS, RLC_PAIRS, Layouts
+from rowmesh.sim_models.trace_link import (
+    MEMORY,
+    Ahead,
+    Link,
+    by_master,
+    weight_beats,
+    weight_size,
+    weight_words,
+)
+from rowmesh.sim_models.trace_order import Demand
+from rowmesh.sim_models.trace_params import ParamTimes
 from rowmesh.sim_models.trace_program import ProgramTimes
 from rowmesh.sim_models.trace_work import BlockTrace, TraceWork
 
-__all__ = ["MEMORY", "LayerTraffic"]
+__all__ = ["LayerTraffic"]
 
 Times = NDArray[np.float64]
 
-#: From a request to its first word: planner, master, memory (20 cycles), buffer.
-MEMORY = 28.0
 #: Cycles for which a burst of one beat is open.
 _OPEN = 24.0
 #: Cycles of the burst planner for a request and its burst.
@@ -36,7 +45,7 @@ _WEIGHTS_AHEAD = FIFO_BEATS - MAX_BEATS / 2
 #: Part of the bandwidth that is reached where nothing else limits a layer: no master always has
 #: a burst open. Measured on fully connected layers.
 _REACHED = 0.975
-#: Of the bandwidth, what is left for iacts in any case.
+#: Of a master's beats, what is left for iacts in any case.
 _LEAST = 0.1
 
 
@@ -53,8 +62,10 @@ class LayerTraffic:
     program : ProgramTimes
     shared : sequence of int
         Axes of clusters whose iacts come from the first of them.
-    bytes_per_cycle : float
-        What the memory moves, over all masters and both directions.
+    link : Link
+        Shared by all masters, and by the layers of a program.
+    params : ParamTimes
+        Its first parameters come before all iacts but those of the first tile.
 
     Attributes
     ----------
@@ -68,9 +79,11 @@ class LayerTraffic:
         filled: NDArray[np.bool_],
         program: ProgramTimes,
         shared: Sequence[int],
-        bytes_per_cycle: float,
+        link: Link,
+        params: ParamTimes,
     ) -> None:
         self.m, self.c, self.work, self.program = work.mapping, work.config, work, program
+        self.link, self.params = link, params
         task = self.m.task
         self.tiles = TileWork(self.m, LayerMemory(task.input, task.output, task.second, {}, {}))
         self.shared = shared
@@ -81,28 +94,22 @@ class LayerTraffic:
         # Cycles of the run-length decoder for a word, and words in DRAM for one.
         self._decoding = float((entries + ~planes[:, -1]).mean())
         self._coded_size = float(entries.mean()) / RLC_PAIRS
-        self._weight_bits = (
-            self.c.weight_dense_word_bits if self.m.dense else self.c.weight_word_bits
-        )
-        self._beat_bytes = self.c.axi_data_bits // 8
         self._slot_bits = Layouts(self.c).tile_bits + 3
-        self._lanes = self._beat_bytes / WORD_BYTES
-        #: Beats a cycle of all masters.
-        self._rate = bytes_per_cycle / self._beat_bytes
+        self._lanes = beat_bytes(self.c) // WORD_BYTES
         masters = self.c.axi_masters
+        # By master: weights that were used, and those that were brought, by the layer before too.
         self._weight_beats = np.zeros(masters)
-        asked = program.at(Unit.WEIGHT_LOADER, 0) + MEMORY
-        self._weights_at = np.full(masters, asked)  # the last ones, by master
-        # What the masters had brought before a block, and when it was sent.
-        self._used: deque[tuple[Times, Times]] = deque()
-        self._all_weights_at = asked  # as far as all masters together bring them
-        self._written_beats = self._others = 0.0
+        ahead = link.ahead
+        self._brought = ahead.weights + ahead.more_weights if ahead else np.zeros(masters)
+        asked = np.full(masters, float(program.at(Unit.WEIGHT_LOADER, 0)))
+        # The last ones came, as far as its master, and the link, bring them.
+        self._weights_at = asked + MEMORY
+        self._come = np.full(masters, link.there if ahead else -math.inf)
+        # Weights that the routers had sent, and when.
+        self._sent: deque[tuple[Times, Times]] = deque([(np.zeros(masters), asked)])
+        self._written = self._others = 0.0
+        self._instruction = program.sent[0][1]  # read so far
         self._served = np.zeros((self.c.cluster_rows, 1, 1))  # loads so far have come, by master
-
-    def _by_master(self, values: Times) -> Times:
-        """Sums over the clusters of each master; the first axis is the cluster row."""
-        total: Times = values.reshape(self.c.axi_masters, -1).sum(axis=1)
-        return total
 
     def _of_master(self, values: Times) -> Times:
         """For every cluster row, that of its master, with axes for columns and PE rows."""
@@ -126,16 +133,10 @@ class LayerTraffic:
         asks = np.maximum(begin, before + _TILE) + self.program.copying(Unit.IACT_LOADER)
         if self.m.task.input.compressed:  # the size of a slot is divided out
             asks = asks + self._slot_bits
+        self._read_program(self.program.places[Unit.IACT_LOADER][load], begin)
         passed = max(1.0, float(asks.max()), now)
-        others = self._weight_beats.sum() + self._written_beats
-        lately, self._others = others - self._others, others
         used = np.minimum(1 - _LEAST, self._weight_beats / passed)
-        total = self._by_master(beats)
-        if self.m.bank_slots > 1:  # beside the work on the tile before
-            share = (total.sum() + lately) / self._rate
-        else:
-            share = total.sum() / max(self._rate - others / passed, _LEAST * self._rate)
-        port = self._of_master(self._by_master(open_beats) / (1 - used))
+        port = self._of_master(by_master(self.c, open_beats) / (1 - used))
         planning = (requests.sum(axis=2) * _REQUEST)[..., None]
         port = np.maximum(port, planning)
         if load == 0:
@@ -144,15 +145,46 @@ class LayerTraffic:
             # Bursts come in order, so a long one holds up all that were asked for behind it.
             port = port + self._first_beats(requests, late)
         # What fits their buffers is there before the bank is free.
-        buffers = self._of_master(self._by_master(np.where(words > 0, float(FIFO_BEATS), 0.0)))
+        buffers = self._of_master(by_master(self.c, np.where(words > 0, float(FIFO_BEATS), 0.0)))
         first = self._earliest(np.where(words > 0, asks, math.inf)) + MEMORY
         first = np.maximum(first, self._served)
         self._served = first + port.max(axis=(1, 2), keepdims=True)
-        there = np.maximum(first + port * self._order(requests), asks + MEMORY + share)
-        moving = np.maximum(port, share)
-        there = np.maximum(there, free + np.maximum(moving - buffers, 0))
+        there = np.maximum(first + port * self._order(requests), self._move(beats, asks, free))
+        if self.m.bank_slots > 1:  # behind what was moved for the work on the tile before
+            others = self._weight_beats.sum() + self._written
+            lately, self._others = others - self._others, others
+            there = np.maximum(there, asks + MEMORY + (beats.sum() + lately) / self.link.rate)
+        there = np.maximum(there, free + np.maximum(port - buffers, 0))
         self.loaded.append(np.maximum(there, np.maximum(free, asks + MEMORY) + words))
         self.program.ends[Unit.IACT_LOADER].append(float(self.loaded[-1].max()))
+        if load == 0:
+            self.params.ready(0)
+
+    def _move(self, beats: Times, asks: Times, free: Times) -> Times:
+        """When the link has moved the beats of a load, for every cluster row.
+
+        What fits their buffers comes before the banks are free.
+        """
+        c = self.c
+        come = np.zeros(c.axi_masters)
+        grouped = [values.reshape(c.axi_masters, -1) for values in (beats, asks, free)]
+        for master, (wanted, asked, room) in enumerate(zip(*grouped, strict=True)):
+            mine = wanted > 0
+            if not mine.any():
+                continue
+            begin = float(asked[mine].min()) + MEMORY
+            early = float(np.minimum(wanted, FIFO_BEATS).sum())
+            come[master] = self.link.read(master, early, begin)
+            rest = float(wanted.sum()) - early
+            if rest > 0:
+                come[master] = self.link.read(master, rest, max(begin, float(room[mine].min())))
+        return self._of_master(come)
+
+    def _read_program(self, place: int, at: float) -> None:
+        """Move the program up to a descriptor."""
+        instruction = self.program.sent[place][1]
+        self.link.read(0, (instruction - self._instruction) / self._lanes, at)
+        self._instruction = instruction
 
     def _earliest(self, times: Times) -> Times:
         """The first of each master, for every cluster row."""
@@ -178,10 +210,10 @@ class LayerTraffic:
         """
         m, c = self.m, self.c
         blocks = [
-            self._weight_words(block, self.weight_size(block)).sum(axis=-1)
+            weight_words(m, block, weight_size(m, block)).sum(axis=-1)
             for _, _, block in self.work.blocks(self.rounds[0])
         ]
-        beats_of = self._weight_bits / c.axi_data_bits
+        beats_of = weight_beats(m)
         region = np.sum(blocks, axis=0) * beats_of
         two = np.sum(blocks[:2], axis=0) * beats_of
         weights = np.where(two > 0, np.minimum(two + FIFO_BEATS, region * len(self.rounds)), 0)
@@ -227,26 +259,21 @@ class LayerTraffic:
         rows = desc["planes"] * desc["rows"]
         line = desc["left"] + desc["words"] + desc["right"]
         cycles: float = desc["planes"] * (desc["top"] + desc["rows"] + desc["bottom"]) * line
-        lanes = self._lanes
-        beats = desc["words"] / lanes
+        beats = desc["words"] / self._lanes
         if desc["compressed"]:
             cycles += rows * desc["words"] * (self._decoding - 1)
             slot = beats * WORD_BYTES / RLC_PAIRS
             if 2 * slot > FIFO_BEATS:  # the next row is asked for when this one has ended
                 cycles += rows * MEMORY
             # What is asked for before it is known where a chunk ends is dropped.
-            beats = min(slot, beats * self._coded_size + FIFO_BEATS)
-        # A row begins anywhere in a beat.
-        beats = 1 + max(0.0, beats - 1 / lanes) if rows > 1 else math.ceil(beats)
+            beats = math.ceil(min(slot, beats * self._coded_size + FIFO_BEATS))
+        elif rows:
+            loops = [(desc["planes"], desc["plane_stride"]), (desc["rows"], desc["row_stride"])]
+            beats = touched_beats(self.c, desc["base"], desc["words"], loops) / rows
         # A request is cut where the beats of the longest burst end.
         bursts = 1 + (beats - 1) / MAX_BEATS
         port = max(beats, (bursts * (_OPEN - 1) + beats) / OUTSTANDING)
         return cycles, rows * beats, rows, rows * port
-
-    def weight_size(self, block: BlockTrace) -> Times:
-        """Weight words of a block by PE, addresses included."""
-        size = block.load.astype(float)
-        return size if self.m.dense else size + -(-self.m.cols // self.c.weight_addrs_per_word)
 
     def weights(self, block: BlockTrace, size: Times, begin: Times) -> Times:
         """When memory has brought the weights of a block, by PE row of each cluster.
@@ -259,36 +286,93 @@ class LayerTraffic:
         begin : ndarray
             When the routers have sent the block before.
         """
-        c = self.c
-        moved = self._weight_words(block, size)
-        beats = self._by_master(moved * self._weight_bits / c.axi_data_bits) / _REACHED
-        self._weight_beats += beats
-        used = begin.reshape(c.axi_masters, -1).max(axis=1)
-        self._used.append((self._weight_beats.copy(), used))
-        ahead = self._by_master(np.where(moved > 0, _WEIGHTS_AHEAD, 0.0))
+        c, m = self.c, self.m
+        words = weight_words(m, block, size).sum(axis=-1)
+        loaders = np.maximum(1.0, by_master(c, words > 0))
+        self._sent.append((self._weight_beats, begin.reshape(c.axi_masters, -1).max(axis=1)))
+        beats = by_master(c, words * weight_beats(m))
+        self._weight_beats = self._weight_beats + beats
+        self._weights_at = self._weights_at + beats / _REACHED
+        new = np.maximum(0, self._weight_beats - self._brought)
         # A word is asked for when one of those before it has left the buffer.
-        while len(self._used) > 1 and (self._used[0][0] < self._weight_beats - ahead).all():
-            self._used.popleft()
-        free = np.full(c.axi_masters, -math.inf)
-        for total, time in self._used:
-            free = np.where(total < self._weight_beats - ahead, time + MEMORY, free)
-        self._weights_at = np.maximum(self._weights_at, free) + beats
-        self._all_weights_at = max(self._all_weights_at, free.max()) + beats.sum() / self._rate
-        return self._of_master(np.maximum(self._weights_at, self._all_weights_at))
+        room = self._weight_beats - beats - loaders * _WEIGHTS_AHEAD
+        while len(self._sent) > 2 and (self._sent[1][0] <= room).all():
+            self._sent.popleft()
+        for master in np.flatnonzero(new > 0).tolist():
+            sent, times = zip(*((s[master], t[master]) for s, t in self._sent), strict=True)
+            asked = float(np.interp(room[master], sent, times)) + MEMORY
+            self._come[master] = self.link.read(master, float(new[master]), asked)
+        self._brought = self._brought + new
+        return self._of_master(np.maximum(self._weights_at, self._come))
 
-    def _weight_words(self, block: BlockTrace, size: Times) -> Times:
-        """Words that the loaders send for a block, with the word that says how many they are."""
-        moved: Times = (size + 1) * block.active.any(axis=-1)
-        if self.m.horizontal is Spread.SPACE:
-            moved = moved[:, :1]
-        return moved[..., :1] if self.m.output_cols == 1 else moved
+    def write(self, tiles: Round, begin: float) -> float:
+        """When the link has moved the output words of a group of all clusters."""
+        beats = 0.0
+        known: dict[tuple[int, int], float] = {}
+        slots, outputs = self.work.slot[:, :, 0, 0], self.work.outputs[:, :, 0, 0]
+        for y, x in np.ndindex(slots.shape):
+            tile = tiles[slots[y, x]]
+            if tile is None or (self.m.chained and y):
+                continue
+            key = (int(slots[y, x]), int(outputs[y, x]))
+            if key not in known:
+                place = Place(y=y, x=x, slot=key[0], chain=0, outputs=key[1], blocks=0)
+                desc = self.tiles.writer(place, tile)
+                loops = [(loop["count"], loop["stride"]) for loop in desc["loops"]]
+                known[key] = touched_beats(self.c, desc["base"], desc["words"], loops)
+            beats += known[key]
+        self._written += beats / self.m.groups
+        return self.link.write(beats / self.m.groups, begin)
 
-    def write(self, words: float) -> None:
-        """Output words of all clusters go to memory."""
-        self._written_beats += words * WORD_BYTES / self._beat_bytes
+    def read_ahead(self, ahead: Ahead, sent: float) -> None:
+        """Move the parameters of the next layer, and weights until the buffers are full.
+
+        Parameters
+        ----------
+        ahead : Ahead
+        sent : float
+            When the weight loaders have sent their last block.
+        """
+        asked = self.program.at(*self.program.last)
+        link = self.link
+        self._read_program(len(self.program.sent) - 1, asked)
+        there = 0.0
+        for master in range(self.c.axi_masters):
+            there = max(there, link.read(master, float(ahead.params[master]), asked + MEMORY))
+            begin = max(asked, sent) + MEMORY
+            there = max(there, link.read(master, float(ahead.weights[master]), begin))
+        link.ahead, link.there = ahead, there
+
+    def read_more(self, ahead: Ahead, idle: float) -> None:
+        """Move the weights that follow when idle PEs have taken some."""
+        for master, beats in enumerate(ahead.more_weights):
+            come = self.link.read(master, float(beats), idle + MEMORY)
+            self.link.there = max(self.link.there, come)
+
+    def demands(self) -> list[Demand]:
+        """What every master has moved, and has room for, once all of the layer was asked for."""
+        c, m = self.c, self.m
+        tiles = len(self.program.places[Unit.POST])
+        loaders = np.ones((c.cluster_rows, c.cluster_cols)) * m.pe_rows
+        of_iacts = by_master(c, loaders[:, : 1 if 1 in self.shared else None])
+        of_weights = by_master(c, loaders[:, : 1 if m.horizontal is Spread.SPACE else None])
+        weights = np.minimum(self._weight_beats / tiles, of_weights * FIFO_BEATS)
+        others = np.maximum(0, self.link.beats - self._weight_beats)
+        held = weights + np.minimum(others / tiles, of_iacts * FIFO_BEATS)
+        return [Demand(*pair) for pair in zip(self.link.beats, held, strict=True)]
 
     def parts(self, tiles: Round, load: int, position: int) -> list[int]:
         """Items of the reader's descriptors for a load of a round, at a position of the chain."""
         tile = next(tile for tile in tiles if tile is not None)
         parts = self.tiles.readers(tile, position, load % self.m.folds, 0)
         return [items for _, items in parts]
+
+
+def touched_beats(config: Config, base: int, words: int, loops: Sequence[tuple[int, int]]) -> float:
+    """Beats of requests of so many words, from the addresses of a loop nest of (count, stride)."""
+    starts = np.asarray([base // WORD_BYTES])
+    for count, stride in loops:
+        starts = (starts[:, None] + np.arange(count) * (stride // WORD_BYTES)).reshape(-1)
+    lanes = beat_bytes(config) // WORD_BYTES
+    beats = (starts + words - 1) // lanes - starts // lanes + 1
+    return float(beats.sum()) if words else 0.0

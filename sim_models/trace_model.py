@@ -10,7 +10,7 @@ measured on the RTL; none belongs to a network or a configuration.
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,13 +20,16 @@ from rowmesh.gen.mapping import Mapping, Spread
 from rowmesh.gen.tiling import Round
 from rowmesh.rtl.codes import Unit
 from rowmesh.rtl.config import PSUM_LANES
-from rowmesh.sim_models.trace_memory import MEMORY, LayerTraffic
+from rowmesh.rtl.control.controller import settle_cycles
+from rowmesh.sim_models.trace_link import MEMORY, Ahead, Link, read_ahead, weight_size
+from rowmesh.sim_models.trace_memory import LayerTraffic
+from rowmesh.sim_models.trace_order import cycles_in_order
 from rowmesh.sim_models.trace_params import ParamTimes
 from rowmesh.sim_models.trace_program import ProgramTimes
 from rowmesh.sim_models.trace_readers import ReaderTimes
 from rowmesh.sim_models.trace_work import BlockTrace, TraceWork
 
-__all__ = ["LayerTrace", "trace_layer"]
+__all__ = ["LayerTrace", "trace_layer", "trace_layers"]
 
 Times = NDArray[np.float64]
 
@@ -44,6 +47,13 @@ _BUSY = 0.97
 _WRITER = 10.0
 #: Between two descriptors of a PE.
 _PHASE = 5.0
+#: Tiles of post-processing that a cluster may be ahead of the last one: a port has the descriptor
+#: at work and the next.
+_AHEAD = 2
+#: From a word of post-processing to its beat on the bus.
+_WRITE = 8.0
+#: From the last beat to the response of the memory (20 cycles), and to the writer.
+_ANSWER = 24.0
 #: From the last psum word to the response of the memory (20 cycles), and the end of the wait.
 _TAIL = 50.0
 
@@ -83,7 +93,41 @@ def trace_layer(
     overlap : float
         Of the layer before, in the same program.
     """
-    return _Layer(mapping, filled, sent, bytes_per_cycle, overlap).run()
+    link = Link(mapping.config, bytes_per_cycle)
+    return _Layer(TraceWork(mapping, filled), filled, sent, link, overlap).run(None)
+
+
+def trace_layers(
+    layers: Iterable[tuple[Mapping, NDArray[np.bool_], Sequence[tuple[Unit, int]]]],
+    bytes_per_cycle: float = math.inf,
+) -> Iterator[float]:
+    """Cycles of layers that follow each other in a program.
+
+    A layer reads weights and parameters of the next one, so each is looked at one ahead.
+
+    Parameters
+    ----------
+    layers : iterable of (Mapping, ndarray of bool, sequence of (Unit, int))
+        As for `trace_layer`.
+    bytes_per_cycle : float
+        What the memory moves, over all masters and both directions.
+    """
+    link: Link | None = None
+    overlap = math.inf
+    works = ((TraceWork(mapping, filled), filled, sent) for mapping, filled, sent in layers)
+    now = next(works, None)
+    while now is not None:
+        work, filled, sent = now
+        now = next(works, None)
+        link = link or Link(work.config, bytes_per_cycle)
+        layer = _Layer(work, filled, sent, link, overlap)
+        trace = layer.run(now and now[0])
+        if link.narrow and layer.independent:
+            unlimited = Link(work.config, math.inf)
+            trace = layer.in_order(trace, _Layer(work, filled, sent, unlimited, overlap).run(None))
+        link.end_layer(trace.cycles)
+        overlap = trace.overlap
+        yield trace.cycles
 
 
 class _Layer:
@@ -91,19 +135,21 @@ class _Layer:
 
     def __init__(
         self,
-        mapping: Mapping,
+        work: TraceWork,
         filled: NDArray[np.bool_],
         sent: Sequence[tuple[Unit, int]],
-        bytes_per_cycle: float,
+        link: Link,
         overlap: float,
     ) -> None:
-        self.m, self.c = mapping, mapping.config
-        self.work = work = TraceWork(mapping, filled)
+        self.work = work
+        mapping = work.mapping
+        self.m, self.c = mapping, work.config
         self.program = ProgramTimes(self.c, sent, overlap)
         uses = (mapping.vertical, mapping.horizontal)
         shared = [axis for axis, use in enumerate(uses) if use is Spread.OUTPUTS]
-        self.traffic = LayerTraffic(work, filled, self.program, shared, bytes_per_cycle)
-        self.params = ParamTimes(work, self.program, bytes_per_cycle)
+        self.params = ParamTimes(work, self.program, link)
+        self.traffic = LayerTraffic(work, filled, self.program, shared, link, self.params)
+        link.ahead = None
         self.readers = ReaderTimes(work, self.program, self.traffic, shared)
         shape = work.shape
         # Of every PE: the last pair read, the last weight word read, ends of the last two drains.
@@ -115,12 +161,14 @@ class _Layer:
         # Of every cluster: ends of the last two tiles of post-processing, first psums of a tile.
         self.posted = [np.zeros(shape[:2]), np.zeros(shape[:2])]
         self.tile_begin = np.zeros(shape[:2])
+        self.written = 0.0  # the last word is in memory
         y, k = np.indices(shape)[[0, 2]]
         # From the end of a PE's drain to that of the top one: a beat passes a PE a cycle.
         self.below = k + y * (shape[2] + 1) * mapping.chained
 
-    def run(self) -> LayerTrace:
-        """All blocks of all rounds, in the order of the PEs."""
+    def run(self, following: TraceWork | None) -> LayerTrace:
+        """All blocks of all rounds, in the order of the PEs; then `following` begins."""
+        self.following = following if math.isfinite(self.traffic.link.rate) else None
         for index, rounds in enumerate(self.work.phases):
             if index:
                 done = np.maximum(self.mac, self.decode).max(axis=(2, 3), keepdims=True)
@@ -135,8 +183,33 @@ class _Layer:
                     self._compute(block, self._load_weights(block), group, number)
                     if number == self.m.passes - 1:
                         self._post(tiles)
-                self.program.ends[Unit.OUT_WRITER].append(float(self.posted[0].max()) + _WRITER)
-        cycles = float(self.posted[0].max()) + _TAIL
+                ended = max(float(self.posted[0].max()), self.written - _WRITE)
+                self.program.ends[Unit.OUT_WRITER].append(ended + _WRITER)
+        answered = self.written + _ANSWER + settle_cycles(self.c)
+        cycles = max(float(self.posted[0].max()) + _TAIL, answered)
+        return LayerTrace(cycles, self.program.overlap(cycles))
+
+    @property
+    def independent(self) -> bool:
+        """Whether masters share nothing but the memory and the program."""
+        return self.m.vertical in (Spread.SPACE, Spread.GROUPS)
+
+    def in_order(self, trace: LayerTrace, unlimited: LayerTrace) -> LayerTrace:
+        """Where memory answers one master before the other: see `cycles_in_order`.
+
+        Parameters
+        ----------
+        trace : LayerTrace
+            With all masters alike.
+        unlimited : LayerTrace
+            With all the bandwidth that they can use.
+        """
+        ends = MEMORY + _TAIL
+        tiles = len(self.program.places[Unit.POST])
+        ordered = ends + cycles_in_order(
+            self.traffic.demands(), self.traffic.link.rate, unlimited.cycles - ends, tiles, _AHEAD
+        )
+        cycles = max(trace.cycles, ordered)
         return LayerTrace(cycles, self.program.overlap(cycles))
 
     # -- weights -------------------------------------------------------------------------------
@@ -144,7 +217,7 @@ class _Layer:
     def _load_weights(self, block: BlockTrace) -> Times:
         """When the block is in the SPads."""
         m, c = self.m, self.c
-        size = self.traffic.weight_size(block)
+        size = weight_size(m, block)
         live = block.active.any(axis=-1)
         fetched = self.traffic.weights(block, size, self.weights)
         # Words that find no room beside the block before come when that one is released.
@@ -261,7 +334,6 @@ class _Layer:
         ]
         values = np.asarray(pixels)[self.work.slot[:, :, 0, 0]] * m.m0
         words = values / PSUM_LANES * math.prod(task.pool)
-        self.traffic.write(values.sum() / task.word_psums)
         full = self.drained[0].max(axis=(2, 3))
         if m.chained:
             full = np.broadcast_to(full.max(axis=0, keepdims=True), full.shape)
@@ -272,8 +344,27 @@ class _Layer:
         asked = max(asked, self.params.ready(number))
         begin = np.maximum(np.maximum(full + _FULL, asked), self.posted[0] + _POST)
         end = np.where(words > 0, begin + words, self.posted[0])
+        first = float(begin.min(where=words > 0, initial=math.inf)) + _WRITE
+        if self.following and number + 1 == len(self.program.places[Unit.POST]):
+            self._end(tiles, first, read_ahead(self.following))
+        else:
+            self.written = max(self.written, self.traffic.write(tiles, first))
         self.posted = [end, self.posted[0]]
         self.program.ends[Unit.POST].append(float(end.max()))
+
+    def _end(self, tiles: Round, first: float, ahead: Ahead) -> None:
+        """The last outputs, from `first` on, and what is read for the next layer beside them.
+
+        Memory answers low masters first, so where they could move more than it does, their PEs are
+        idle and take weights of the next layer while others wait for their last iacts.
+        """
+        idle = float(np.maximum(self.mac, self.decode).max())
+        self.traffic.read_ahead(ahead, float(self.weights.max()))
+        if self.traffic.link.narrow:
+            self.traffic.read_more(ahead, idle)
+        self.written = max(self.written, self.traffic.write(tiles, first))
+        if not self.traffic.link.narrow:
+            self.traffic.read_more(ahead, idle)
 
     def _shared_reads(self, tiles: Round, words: Times, full: Times) -> Times:
         """Cycles of reading words from banks that receive the next tile: one that adds is not read.

@@ -1,9 +1,10 @@
 """When the parameters of output channels are there for post-processing."""
 
+from rowmesh.rtl.axi.signatures import beat_bytes
 from rowmesh.rtl.codes import Unit
 from rowmesh.rtl.config import WORD_BYTES
 from rowmesh.rtl.layouts import PARAM_WORDS
-from rowmesh.sim_models.trace_memory import MEMORY
+from rowmesh.sim_models.trace_link import MEMORY, Link
 from rowmesh.sim_models.trace_program import ProgramTimes
 from rowmesh.sim_models.trace_work import TraceWork
 
@@ -22,12 +23,12 @@ class ParamTimes:
     work : TraceWork
     program : ProgramTimes
         Knows the ends of post-processing.
-    bytes_per_cycle : float
-        What the memory moves, over all masters and both directions.
+    link : Link
     """
 
-    def __init__(self, work: TraceWork, program: ProgramTimes, bytes_per_cycle: float) -> None:
-        self.program = program
+    def __init__(self, work: TraceWork, program: ProgramTimes, link: Link) -> None:
+        self.program, self.link = program, link
+        self._ahead = link.ahead is not None
         m, c = work.mapping, work.config
         self._size = m.param_groups * m.m0 * m.output_cols
         self._channels = m.block_rounds * m.slot_outputs
@@ -35,11 +36,11 @@ class ParamTimes:
         #: Tiles of post-processing and chunks until the parameters begin again.
         self._period = m.block_rounds * m.groups
         self._chunks = -(-self._period // self._groups)
-        # Words that come for one of all clusters: in the loader, at a master, from memory.
+        # Words that come for one of all clusters: in the loader, at a master.
         by_master = c.cluster_cols * (1 if m.chained else c.rows_per_axi_master)
-        clusters = c.cluster_cols * (1 if m.chained else c.cluster_rows)
-        beat = c.axi_data_bits // 8
-        self._word = WORD_BYTES * max(1 / WORD_BYTES, by_master / beat, clusters / bytes_per_cycle)
+        self._word_beats = by_master * WORD_BYTES / beat_bytes(c)
+        self._word = max(1.0, self._word_beats)
+        self._masters = range(1 if m.chained else c.axi_masters)
         self._loaded: list[float] = []
 
     def ready(self, number: int) -> float:
@@ -67,4 +68,10 @@ class ParamTimes:
         if chunk > 1:  # the half is free
             begin = max(begin, program.ends[Unit.POST][self._first(chunk - 1) - 1])
         channels = min(self._size, self._channels - chunk % self._chunks * self._size)
-        self._loaded.append(begin + channels * PARAM_WORDS * self._word)
+        words = channels * PARAM_WORDS
+        if chunk == 0 and self._ahead:
+            come = self.link.there
+        else:
+            beats = words * self._word_beats
+            come = max(self.link.read(master, beats, begin) for master in self._masters)
+        self._loaded.append(max(come, begin + words * self._word))

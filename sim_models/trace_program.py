@@ -73,6 +73,12 @@ class ProgramTimes:
             self._late = self._times[-1] - instruction
         return self._times[place]
 
+    @property
+    def last(self) -> tuple[Unit, int]:
+        """The last descriptor."""
+        unit = self.sent[-1][0]
+        return unit, len(self.places[unit]) - 1
+
     def asked(self, unit: Unit) -> float:
         """When the first descriptor of a unit is complete, perhaps while the layer before runs."""
         at = self.at(unit, 0)

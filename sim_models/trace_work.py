@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,10 +111,11 @@ class TraceWork:
     def blocks(self, tiles: Round) -> Iterator[tuple[int, int, BlockTrace]]:
         """Group, pass and work of the blocks of one round, in the order of the PEs."""
         m = self.mapping
-        patches = [_Patch(self, tiles, number) for number in range(m.passes)]
-        for group in range(m.groups):
-            for number, patch in enumerate(patches):
-                yield group, number, patch.block(group)
+        patches: list[_Patch] = []
+        for group, number in product(range(m.groups), range(m.passes)):
+            if not group:
+                patches.append(_Patch(self, tiles, number))
+            yield group, number, patches[number].block(group)
 
 
 class _Patch:
