@@ -66,7 +66,7 @@ class Link:
     Attributes
     ----------
     rate : float
-        Beats a cycle.
+        Beats a cycle; infinite if masters cannot use them all.
     narrow : bool
         Masters could move more together than memory does.
     ahead : Ahead, optional
@@ -79,6 +79,8 @@ class Link:
 
     def __init__(self, config: Config, bytes_per_cycle: float) -> None:
         self.rate = bytes_per_cycle / beat_bytes(config)
+        if self.rate >= 2 * config.axi_masters:  # all read and write in every cycle
+            self.rate = math.inf
         self.ahead: Ahead | None = None
         self.narrow = self.rate < config.axi_masters
         self.there = 0.0
