@@ -42,8 +42,8 @@ _REQUEST = 3.0
 _TILE = 3.0
 #: Beats that a weight loader has ahead on the average: its buffer is filled burst by burst.
 _WEIGHTS_AHEAD = FIFO_BEATS - MAX_BEATS / 2
-#: Part of the bandwidth that is reached where nothing else limits a layer: no master always has
-#: a burst open. Measured on fully connected layers.
+#: Part of a master's bandwidth that is reached where nothing else limits a layer: it does not
+#: always have a burst open. Measured on fully connected layers.
 _REACHED = 0.975
 #: Of a master's beats, what is left for iacts in any case.
 _LEAST = 0.1
@@ -135,8 +135,8 @@ class LayerTraffic:
             asks = asks + self._slot_bits
         self._read_program(self.program.places[Unit.IACT_LOADER][load], begin)
         passed = max(1.0, float(asks.max()), now)
-        used = np.minimum(1 - _LEAST, self._weight_beats / passed)
-        port = self._of_master(by_master(self.c, open_beats) / (1 - used))
+        used = np.minimum(_REACHED - _LEAST, self._weight_beats / passed)
+        port = self._of_master(by_master(self.c, open_beats) / (_REACHED - used))
         planning = (requests.sum(axis=2) * _REQUEST)[..., None]
         port = np.maximum(port, planning)
         if load == 0:
