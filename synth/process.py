@@ -62,7 +62,7 @@ def run_logged(
             text=True,
             errors="replace",
         ) as process,
-        open(folder / f"{name}.log", "w", encoding="utf-8") as log,
+        open(folder / f"{name}.log", "w", encoding="utf-8", buffering=1) as log,  # lines
     ):
         assert process.stdout is not None
         for line in process.stdout:
