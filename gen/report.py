@@ -6,7 +6,13 @@ from html import escape
 from pathlib import Path
 
 from rowmesh.gen.files import check_folder, write_in_one_step
-from rowmesh.gen.report_svg import COLOURS, array_picture, heat_scale, layers_picture
+from rowmesh.gen.report_svg import (
+    COLOURS,
+    array_picture,
+    heat_scale,
+    layers_picture,
+    short_name,
+)
 from rowmesh.gen.run_record import SHARES, LayerRun, RunRecord, load_record
 from rowmesh.rtl.config import PRESETS
 
@@ -134,17 +140,23 @@ def _legend() -> str:
 
 
 def _array(layer: LayerRun, record: RunRecord) -> str:
-    told = f"{escape(layer.name)}<br>computes {layer.shares()['compute']:.1%}"
+    told = f"{_named(layer.name)}<br>computes {layer.shares()['compute']:.1%}"
     picture = array_picture(layer, record.config)
     return f"<figure>{picture}<figcaption>{told}</figcaption></figure>"
 
 
+def _named(name: str) -> str:
+    """A name, cut if it is long; all of it shows under the pointer."""
+    short = escape(short_name(name))
+    return short if short_name(name) == name else f'<span title="{escape(name)}">{short}</span>'
+
+
 def _rows(tag: str, rows: Iterable[Sequence[str]], texts: Sequence[int]) -> str:
-    """Rows of a table; the columns `texts` are no numbers."""
+    """Rows of a table: a name, and cells of which the columns `texts` are no numbers."""
     made = []
     for row in rows:
         cells = (
-            f"<{tag}{_TEXT if i in texts else ''}>{escape(cell)}</{tag}>"
+            f"<{tag}{_TEXT if i in texts else ''}>{escape(cell) if i else _named(cell)}</{tag}>"
             for i, cell in enumerate(row)
         )
         made.append(f"<tr>{''.join(cells)}</tr>")

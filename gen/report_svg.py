@@ -6,7 +6,14 @@ from html import escape
 from rowmesh.gen.run_record import SHARES, LayerRun, RunRecord
 from rowmesh.rtl.config import Config
 
-__all__ = ["COLOURS", "array_picture", "heat_colour", "heat_scale", "layers_picture"]
+__all__ = [
+    "COLOURS",
+    "array_picture",
+    "heat_colour",
+    "heat_scale",
+    "layers_picture",
+    "short_name",
+]
 
 #: By `SHARES`: Okabe and Ito's palette, which is told apart by every kind of sight; idle is grey.
 COLOURS = dict(
@@ -49,6 +56,13 @@ def _svg(width: float, height: float, label: str, parts: list[str]) -> str:
 # -- bars ---------------------------------------------------------------------------------------
 
 
+def short_name(name: str) -> str:
+    """The beginning and the end of a tensor's name: converters join all that it was made of."""
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return f"{name[:10]}\N{HORIZONTAL ELLIPSIS}{name[11 - _LONGEST_NAME :]}"
+
+
 def layers_picture(record: RunRecord) -> str:
     """A row a layer: its shares as a bar of full width, and again in proportion to its cycles."""
     left, right = _NAME_WIDTH, _NAME_WIDTH + _SHARE_WIDTH + _GAP
@@ -60,10 +74,7 @@ def layers_picture(record: RunRecord) -> str:
     ]
     for number, layer in enumerate(record.layers):
         y = 24 + number * _ROW
-        name = layer.name
-        if len(name) > _LONGEST_NAME:
-            name = f"{name[:10]}\N{HORIZONTAL ELLIPSIS}{name[11 - _LONGEST_NAME :]}"
-        label = f"<title>{escape(layer.name)}</title>{escape(name)}"
+        label = f"<title>{escape(layer.name)}</title>{escape(short_name(layer.name))}"
         parts.append(f'<text x="{left - 8}" y="{y + 13}" text-anchor="end">{label}</text>')
         parts += _bar(layer, left, y, _SHARE_WIDTH, True)
         width = _CYCLE_WIDTH * layer.cycles / longest

@@ -154,6 +154,16 @@ def test_pictures_are_svg_with_every_pe() -> None:
     assert heat_colour(0) != heat_colour(0.25) != heat_colour(1)
 
 
+def test_long_names_are_cut() -> None:
+    name = "model/batch_norm/FusedBatchNormV3;model/conv2d_1/Conv2D<1>"
+    page = to_html(record(layer(name, 100), layer("pool", 100)))
+    whole = "model/batch_norm/FusedBatchNormV3;model/conv2d_1/Conv2D&lt;1&gt;"
+    assert f'<td class="text"><span title="{whole}">model/batc\N{HORIZONTAL ELLIPSIS}' in page
+    assert "2d_1/Conv2D&lt;1&gt;</span></td>" in page
+    assert f">{whole}<" not in re.sub("<title>[^<]*</title>", "", page)
+    assert '<td class="text">pool</td>' in page
+
+
 def test_run_without_layers() -> None:
     page = to_html(record())
     parsed(page)
