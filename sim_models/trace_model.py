@@ -29,7 +29,7 @@ from rowmesh.sim_models.trace_program import ProgramTimes
 from rowmesh.sim_models.trace_readers import ReaderTimes
 from rowmesh.sim_models.trace_work import BlockTrace, TraceWork
 
-__all__ = ["LayerTrace", "trace_layer", "trace_layers"]
+__all__ = ["trace_layers"]
 
 Times = NDArray[np.float64]
 
@@ -58,7 +58,7 @@ _ANSWER = 24.0
 _TAIL = 50.0
 
 
-class LayerTrace(NamedTuple):
+class _LayerTrace(NamedTuple):
     """What a layer takes.
 
     Parameters
@@ -72,31 +72,6 @@ class LayerTrace(NamedTuple):
     overlap: float
 
 
-def trace_layer(
-    mapping: Mapping,
-    filled: NDArray[np.bool_],
-    sent: Sequence[tuple[Unit, int]],
-    bytes_per_cycle: float = math.inf,
-    overlap: float = math.inf,
-) -> LayerTrace:
-    """Cycles of a layer.
-
-    Parameters
-    ----------
-    mapping : Mapping
-    filled : ndarray of bool
-        Where the stored bytes of its input are not zero: see `TraceWork`.
-    sent : sequence of (Unit, int)
-        Order of its descriptors: see `CompiledLayer`.
-    bytes_per_cycle : float
-        What the memory moves, over all masters and both directions.
-    overlap : float
-        Of the layer before, in the same program.
-    """
-    link = Link(mapping.config, bytes_per_cycle)
-    return _Layer(TraceWork(mapping, filled), filled, sent, link, overlap).run(None)
-
-
 def trace_layers(
     layers: Iterable[tuple[Mapping, NDArray[np.bool_], Sequence[tuple[Unit, int]]]],
     bytes_per_cycle: float = math.inf,
@@ -108,7 +83,8 @@ def trace_layers(
     Parameters
     ----------
     layers : iterable of (Mapping, ndarray of bool, sequence of (Unit, int))
-        As for `trace_layer`.
+        Each with where the stored bytes of its input are not zero (see `TraceWork`), and the order
+        of its descriptors (see `CompiledLayer`).
     bytes_per_cycle : float
         What the memory moves, over all masters and both directions.
     """
@@ -166,7 +142,7 @@ class _Layer:
         # From the end of a PE's drain to that of the top one: a beat passes a PE a cycle.
         self.below = k + y * (shape[2] + 1) * mapping.chained
 
-    def run(self, following: TraceWork | None) -> LayerTrace:
+    def run(self, following: TraceWork | None) -> _LayerTrace:
         """All blocks of all rounds, in the order of the PEs; then `following` begins."""
         self.following = following if math.isfinite(self.traffic.link.rate) else None
         for index, rounds in enumerate(self.work.phases):
@@ -187,21 +163,21 @@ class _Layer:
                 self.program.ends[Unit.OUT_WRITER].append(ended + _WRITER)
         answered = self.written + _ANSWER + settle_cycles(self.c)
         cycles = max(float(self.posted[0].max()) + _TAIL, answered)
-        return LayerTrace(cycles, self.program.overlap(cycles))
+        return _LayerTrace(cycles, self.program.overlap(cycles))
 
     @property
     def independent(self) -> bool:
         """Whether masters share nothing but the memory and the program."""
         return self.m.vertical in (Spread.SPACE, Spread.GROUPS)
 
-    def in_order(self, trace: LayerTrace, unlimited: LayerTrace) -> LayerTrace:
+    def in_order(self, trace: _LayerTrace, unlimited: _LayerTrace) -> _LayerTrace:
         """Where memory answers one master before the other: see `cycles_in_order`.
 
         Parameters
         ----------
-        trace : LayerTrace
+        trace : _LayerTrace
             With all masters alike.
-        unlimited : LayerTrace
+        unlimited : _LayerTrace
             With all the bandwidth that they can use.
         """
         ends = MEMORY + _TAIL
@@ -210,7 +186,7 @@ class _Layer:
             self.traffic.demands(), self.traffic.link.rate, unlimited.cycles - ends, tiles, _AHEAD
         )
         cycles = max(trace.cycles, ordered)
-        return LayerTrace(cycles, self.program.overlap(cycles))
+        return _LayerTrace(cycles, self.program.overlap(cycles))
 
     # -- weights -------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import numpy as np
 import pytest
 
 from rowmesh.gen.compiler import compile_graph
@@ -92,4 +91,3 @@ def test_masters_in_order() -> None:
     slow = [dataclasses.replace(demand, beats=300) for demand in both]
     found = cycles_in_order(slow, rate=1, cycles=400, tiles=4, ahead=1)
     assert 600 < found <= 800
-    assert np.isfinite(found)

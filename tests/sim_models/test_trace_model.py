@@ -15,7 +15,7 @@ from rowmesh.gen.workloads import Layer, workload
 from rowmesh.rtl.config import Config, load_config
 from rowmesh.sim_models import golden
 from rowmesh.sim_models.compress_weights import weight_block, weight_block_data_words
-from rowmesh.sim_models.trace_model import trace_layer
+from rowmesh.sim_models.trace_model import trace_layers
 from rowmesh.sim_models.trace_work import TraceWork
 from rowmesh.sim_models.weight_words import column_words
 
@@ -101,7 +101,8 @@ def test_never_faster_than_its_multipliers() -> None:
     work = TraceWork(layer.mapping, found)
     rounds = [tiles for phase in work.phases for tiles in phase]
     busy = sum(b.work.sum(axis=(4, 5, 6)) for tiles in rounds for _, _, b in work.blocks(tiles))
-    assert trace_layer(layer.mapping, found, layer.sent).cycles > np.max(busy)
+    (cycles,) = trace_layers([(layer.mapping, found, layer.sent)])
+    assert cycles > np.max(busy)
 
 
 def test_without_values_the_search_counts() -> None:
