@@ -21,7 +21,7 @@ Steps whose inputs have not changed are not done again. Ends with status 1 when
 the FPGA has not the room (before placing), or when no seed meets --freq.
 
 \b
-  rowmesh fpga --config fpga_25f --board ulx3s_25f --freq 24
+  rowmesh fpga --config tiny --board ulx3s_25f --freq 24
   rowmesh fpga --config fpga_85f --board ulx3s_85f --freq 60 --seeds 3
 """
 

@@ -306,13 +306,14 @@ _INSTANCE_BITS = (1 << 16) - 256
 PSUM_LANES = 2
 
 PRESETS: dict[str, Callable[[], Config]] = {
-    # As small as the mechanisms allow: block tests, quick simulations.
+    # Small enough for a quick bitstream for an LFE5U-25F, and for quick simulations: psums still go
+    # from PE to PE.
     "tiny": lambda: Config(
         cluster_rows=1,
         cluster_cols=1,
         pe_rows=2,
-        pe_cols=2,
-        glb_iact_banks=2,
+        pe_cols=1,
+        glb_iact_banks=1,
         glb_iact_bytes=1024,
         glb_psum_count=256,
         param_depth=64,

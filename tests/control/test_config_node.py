@@ -8,10 +8,11 @@ from rowmesh.rtl.config import PRESETS
 from rowmesh.rtl.control.config_node import ConfigNode
 from rowmesh.verif.simulator import Simulator, run_bench
 
+SMALL = dataclasses.replace(PRESETS["tiny"](), pe_cols=2, glb_iact_banks=2)
 CONFIGS = {
-    "tiny": PRESETS["tiny"](),
-    "deep": dataclasses.replace(PRESETS["tiny"](), pe_rows=3, deep_pipeline=True),
-    "tall": dataclasses.replace(PRESETS["tiny"](), cluster_rows=5, cluster_cols=3, pe_rows=3),
+    "small": SMALL,
+    "deep": dataclasses.replace(SMALL, pe_rows=3, deep_pipeline=True),
+    "tall": dataclasses.replace(SMALL, cluster_rows=5, cluster_cols=3, pe_rows=3),
 }
 
 

@@ -18,7 +18,9 @@ from rowmesh.rtl.codes import Opcode, Unit
 from rowmesh.rtl.config import PRESETS, Config
 from rowmesh.rtl.layouts import Layouts
 
-CONFIG = dataclasses.replace(PRESETS["tiny"](), cluster_rows=3, cluster_cols=2)
+CONFIG = dataclasses.replace(
+    PRESETS["tiny"](), cluster_rows=3, cluster_cols=2, pe_cols=2, glb_iact_banks=2
+)
 UNITS = [Unit.PE, Unit.IACT_LOADER, Unit.WEIGHT_ROUTER, Unit.PARAM_LOADER, Unit.OUT_WRITER]
 COUNTS = {
     Unit.PE: 4,

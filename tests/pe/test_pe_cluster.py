@@ -1,5 +1,7 @@
 """`PeCluster` on both simulators."""
 
+import dataclasses
+
 import pytest
 
 from rowmesh.rtl.config import Config, load_config
@@ -13,10 +15,10 @@ MODULE = "rowmesh.verif.bench_pe_cluster"
 @pytest.mark.parametrize(
     "config",
     [
-        load_config("tiny"),
+        dataclasses.replace(load_config("tiny"), pe_cols=2, glb_iact_banks=2),
         Config(pe_rows=3, pe_cols=1, glb_iact_banks=1, macs_per_pe=1, deep_pipeline=True),
     ],
-    ids=["tiny", "column"],
+    ids=["small", "column"],
 )
 def test_pe_cluster(sim: Simulator, seed: int, config: Config) -> None:
     run_bench(PeCluster(config), MODULE, sim=sim, seed=seed, config=config)

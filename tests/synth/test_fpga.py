@@ -265,7 +265,7 @@ def test_report(tools: Path, tmp_path: Path) -> None:
     large = replace(small, name="b.tflite", memory_bytes=70_000)
     build(blinker(tmp_path), networks=(small, large))
     report = json.loads((tmp_path / "report.json").read_text())
-    assert report["peak_gops"] == 2 * 8 * 50 / 1000
+    assert report["peak_gops"] == 2 * 4 * 50 / 1000
     assert report["total"]["luts"] == 100 + 2 * 10 + 4 * 5
     assert [row["fits"] for row in report["networks"]] == [True, False]
     assert report["networks"][0]["ms"] == 20.0

@@ -12,11 +12,12 @@ import pytest
 from amaranth.sim import Simulator, SimulatorContext
 
 from rowmesh.gen.verilog import emit_rtlil
-from rowmesh.rtl.config import Config, load_config
+from rowmesh.rtl.config import PSUM_LANES, Config, load_config
 from rowmesh.rtl.pe.pe import Pe
 from rowmesh.rtl.spad import Spad
 from rowmesh.rtl.top import Top
 from rowmesh.rtl.update_spad import UpdateSpad
+from rowmesh.synth.fpga import FpgaJob, build
 from rowmesh.synth.process import quiet
 from rowmesh.synth.yosys import run
 
@@ -130,6 +131,16 @@ def test_memories_of_the_machine(preset: str, tmp_path: Path) -> None:
     assert modules["mac"]["MULT18X18D"] == config.macs_per_pe
     blocks = Counter({name: cells.get("DP16KD", 0) for name, cells in modules.items()})
     assert sum(blocks.values()) > 0
+
+
+def test_quick_form(tmp_path: Path) -> None:
+    """The whole board of the quick form, synthesized by the real Yosys: it must route easily."""
+    job = FpgaJob.of(load_config("tiny"), "tiny", "ulx3s_25f", tmp_path, mhz=24.0)
+    report = build(job, synth_only=True)
+    assert in_flip_flops(tmp_path) == []
+    assert sum(usage.luts * usage.instances for usage in report.usages) < 0.75 * job.board.luts
+    products = {usage.name: usage.multipliers for usage in report.usages if usage.multipliers}
+    assert products == {"pe": job.config.macs_per_pe, "post": 4 * PSUM_LANES}
 
 
 #: Lookup tables of logic, carry chains and distributed RAMs of one PE: see docs/fpga.md.

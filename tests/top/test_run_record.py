@@ -30,7 +30,7 @@ def _run(machine: str) -> tuple[Graph, GraphRun, list[str]]:
     return graph, made, lines
 
 
-@pytest.mark.parametrize("machine", ["tiny", "mesh"])
+@pytest.mark.parametrize("machine", ["small", "mesh"])
 def test_every_cycle_of_every_pe_is_accounted_for(machine: str, tmp_path: Path) -> None:
     _, made, lines = _run(machine)
     record = made.record

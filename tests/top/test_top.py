@@ -9,13 +9,14 @@ from rowmesh.rtl.config import PRESETS, Config
 from rowmesh.rtl.top import Top
 from rowmesh.verif.simulator import Simulator, run_bench
 
-TINY = PRESETS["tiny"]()
+# Two of everything.
+SMALL = dataclasses.replace(PRESETS["tiny"](), pe_cols=2, glb_iact_banks=2)
 CONFIGS = {
     # The narrow psums of the published chip, which can overflow.
-    "tiny": dataclasses.replace(TINY, psum_bits=20),
+    "small": dataclasses.replace(SMALL, psum_bits=20),
     # Two masters, links in both directions, one PE a cluster with one MAC.
     "mesh": dataclasses.replace(
-        TINY,
+        SMALL,
         cluster_rows=2,
         cluster_cols=2,
         pe_rows=1,
@@ -25,7 +26,7 @@ CONFIGS = {
     ),
     # Four MACs, other SPads, one iact bank, gemmlowp's rounding, registers for FPGAs.
     "simd": dataclasses.replace(
-        TINY,
+        SMALL,
         cluster_cols=2,
         pe_rows=1,
         macs_per_pe=4,
@@ -41,7 +42,7 @@ CONFIGS = {
     ),
     # No compression in the PEs; two clusters share a master.
     "dense": dataclasses.replace(
-        TINY, cluster_rows=2, rows_per_axi_master=2, pe_rows=1, sparse=False, psum_bits=32
+        SMALL, cluster_rows=2, rows_per_axi_master=2, pe_rows=1, sparse=False, psum_bits=32
     ),
 }
 
@@ -69,4 +70,4 @@ def test_networks(sim: Simulator, seed: int, name: str) -> None:
 
 
 def test_bad_input(sim: Simulator, seed: int) -> None:
-    _run("tiny", "bench_top_faults", sim, seed)
+    _run("small", "bench_top_faults", sim, seed)
