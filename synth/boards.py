@@ -27,6 +27,9 @@ class Device:
         18 x 18 bit (MULT18X18D).
     memory_bytes : int
         Block RAM that a shell takes as its memory, unless told otherwise.
+    placer : str
+        Of nextpnr. What ``static`` places often does not route on a small FPGA, which is nearly
+        full; on a large one it takes half the time of ``heap``.
     """
 
     luts: int
@@ -35,6 +38,7 @@ class Device:
     block_rams: int
     multipliers: int
     memory_bytes: int
+    placer: str
 
 
 DEVICES = {
@@ -45,6 +49,7 @@ DEVICES = {
         block_rams=56,
         multipliers=28,
         memory_bytes=64 << 10,
+        placer="heap",
     ),
     "LFE5U-45F": Device(
         luts=43848,
@@ -53,6 +58,7 @@ DEVICES = {
         block_rams=108,
         multipliers=72,
         memory_bytes=128 << 10,
+        placer="static",
     ),
     "LFE5U-85F": Device(
         luts=83640,
@@ -61,6 +67,7 @@ DEVICES = {
         block_rams=208,
         multipliers=156,
         memory_bytes=128 << 10,
+        placer="static",
     ),
 }
 

@@ -114,10 +114,10 @@ class FpgaJob:
         return find_pll(self.board.clock_hz, self.mhz * 1e6)
 
     def options(self) -> list[str]:
-        """Of nextpnr-ecp5: its other placer takes twice as long, its other router an hour."""
+        """Of nextpnr-ecp5; its other router takes an hour."""
         return [
             *self.board.options(),
-            *("--placer", "static", "--router", "router2"),
+            *("--placer", self.board.device.placer, "--router", "router2"),
             *("--lpf", _LPF, "--freq", f"{self.pll.clock_hz / 1e6:g}"),
         ]
 

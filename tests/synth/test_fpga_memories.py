@@ -18,6 +18,7 @@ from rowmesh.rtl.spad import Spad
 from rowmesh.rtl.top import Top
 from rowmesh.rtl.update_spad import UpdateSpad
 from rowmesh.synth.fpga import FpgaJob, build
+from rowmesh.synth.fpga_stat import total
 from rowmesh.synth.process import quiet
 from rowmesh.synth.yosys import run
 
@@ -134,13 +135,13 @@ def test_memories_of_the_machine(preset: str, tmp_path: Path) -> None:
 
 
 def test_quick_form(tmp_path: Path) -> None:
-    """The whole board of the quick form, synthesized by the real Yosys: it must route easily."""
+    """The whole board of the quick form, by the real Yosys: with room that lets nextpnr route."""
     job = FpgaJob.of(load_config("tiny"), "tiny", "ulx3s_25f", tmp_path, mhz=24.0)
-    report = build(job, synth_only=True)
-    assert in_flip_flops(tmp_path) == []
-    assert sum(usage.luts * usage.instances for usage in report.usages) < 0.75 * job.board.luts
-    products = {usage.name: usage.multipliers for usage in report.usages if usage.multipliers}
-    assert products == {"pe": job.config.macs_per_pe, "post": 4 * PSUM_LANES}
+    whole = total(build(job, synth_only=True).usages)
+    assert whole.luts < 0.75 * job.board.device.luts
+    assert whole.flip_flops < 0.5 * job.board.device.flip_flops
+    # A product of 32 x 32 bits takes four.
+    assert whole.multipliers == job.config.macs + 4 * PSUM_LANES
 
 
 #: Lookup tables of logic, carry chains and distributed RAMs of one PE: see docs/fpga.md.
