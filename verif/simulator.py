@@ -20,6 +20,7 @@ from rowmesh.gen.verilog import emit
 from rowmesh.rtl.config import Config
 from rowmesh.verif.builds import build_directory, digest, locked, tail
 from rowmesh.verif.verilator import VERILATOR_WAIVERS, found_verilator, verilator_command
+from rowmesh.verif.verilator_runtime import VerilatorRuntime
 
 __all__ = ["Simulator", "bench_config", "run_bench"]
 
@@ -63,27 +64,16 @@ class _VerilatorRunner(runner.Verilator):
             for command in super()._build_command()
         )
         make += self._make_arguments
-        # The run-time library is the same for every design, and most of a small one's build.
-        # Copies are newer than the makefile that Verilator writes, so make takes them.
-        if objects := sorted(map(str, self._runtime_cache().glob("*.o"))):
+        if objects := self._runtime().objects():
             return [verilate, ["cp", *objects, str(self.build_dir)], make]
         return [verilate, make]
 
-    def _runtime_cache(self) -> Path:
-        kind = digest(found_verilator()[1], version("cocotb"), str(bool(self.waves)))
-        return build_directory() / "sim" / f"runtime-{kind}"
+    def _runtime(self) -> VerilatorRuntime:
+        return VerilatorRuntime(version("cocotb"), str(bool(self.waves)))
 
     def keep_runtime(self) -> None:
         """Keep the compiled run-time library for the next build."""
-        cache = self._runtime_cache()
-        with locked(cache):
-            if not cache.exists():
-                part = cache.with_name(f"{cache.name}.part")
-                shutil.rmtree(part, ignore_errors=True)
-                part.mkdir()
-                for path in self.build_dir.glob("verilated*.o"):
-                    shutil.copy(path, part)
-                part.rename(cache)
+        self._runtime().keep(self.build_dir)
 
     def _waves_file(self) -> str | None:
         return "dump.fst"

@@ -15,6 +15,7 @@ from rowmesh.verif.verilator import (
     verilator_environment,
     verilator_root,
 )
+from rowmesh.verif.verilator_runtime import VerilatorRuntime
 
 __all__ = ["build_verilator_library"]
 
@@ -91,8 +92,18 @@ def _build_library(
     environment = verilator_environment()
     log = build / "build.log"
     objects = build / "obj"
-    verilate = [verilator_command(), "--cc", "--build", "-j", str(os.cpu_count() or 1)]
-    verilate += ["--Mdir", str(objects), "--prefix", f"V{top}", "--top-module", top]
+    jobs = ["-j", str(os.cpu_count() or 1)]
+    verilate = [
+        verilator_command(),
+        "--cc",
+        *jobs,
+        "--Mdir",
+        str(objects),
+        "--prefix",
+        f"V{top}",
+        "--top-module",
+        top,
+    ]
     verilate += ["-O3", "--x-assign", "fast", "--x-initial", "fast", *VERILATOR_WAIVERS]
     verilate += ["-CFLAGS", f"-fPIC {optimize}"]
     # The makefile's own optimization comes first on g++'s line, so the flags above win.
@@ -107,6 +118,12 @@ def _build_library(
         verilate += ["--hierarchical", str(control), "-Wno-UNOPTFLAT"]
     verilate += [str(path.resolve()) for path in verilog_files]
     _call(verilate, environment, log)
+    runtime = VerilatorRuntime("library", optimize, str(trace))
+    for path in runtime.objects():
+        shutil.copy(path, objects)
+    makefile = f"V{top}_hier.mk" if hier_blocks else f"V{top}.mk"
+    _call(["make", *jobs, "-C", str(objects), "-f", makefile], environment, log)
+    runtime.keep(objects)
 
     root = verilator_root()
     link = ["g++", "-shared", "-fPIC", "-std=gnu++17", optimize, "-pthread"]
