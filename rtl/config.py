@@ -78,7 +78,8 @@ class Config:
     psum_depth : int
         Psums that a PE holds, both banks together (multiple of 4).
     glb_iact_banks, glb_iact_bytes : int
-        iact banks of a cluster (one router each) and bytes of one bank.
+        iact banks of a cluster (one router each) and bytes of one bank. The compiler gives every PE
+        row a bank of its own, so rows beyond the banks idle.
     glb_psum_count : int
         psums that one psum bank holds (one bank a PE column).
     param_depth : int
@@ -306,13 +307,13 @@ _INSTANCE_BITS = (1 << 16) - 256
 PSUM_LANES = 2
 
 PRESETS: dict[str, Callable[[], Config]] = {
-    # Small enough for a quick bitstream for an LFE5U-25F, and for quick simulations: psums still go
-    # from PE to PE.
+    # Small enough for a quick bitstream for an LFE5U-25F, and for quick simulations. A single row
+    # of PEs, as the mapping gives every row an iact bank of its own.
     "tiny": lambda: Config(
         cluster_rows=1,
         cluster_cols=1,
-        pe_rows=2,
-        pe_cols=1,
+        pe_rows=1,
+        pe_cols=2,
         glb_iact_banks=1,
         glb_iact_bytes=1024,
         glb_psum_count=256,

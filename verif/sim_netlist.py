@@ -20,9 +20,11 @@ from rowmesh.verif.simulator import Simulator, run_bench
 
 __all__ = ["SMALL", "main", "run_netlist"]
 
-#: Two PEs of two multipliers, and everything that the accelerator has once. Four PEs take twice the
-#: time.
-SMALL = dataclasses.replace(load_config("tiny"), deep_pipeline=True)
+#: Two PEs of two multipliers, one above the other and each with an iact bank, so that psums go from
+#: PE to PE; everything that the accelerator has once. Four PEs take twice the time.
+SMALL = dataclasses.replace(
+    load_config("tiny"), pe_rows=2, pe_cols=1, glb_iact_banks=2, deep_pipeline=True
+)
 _TOP = "top"
 
 

@@ -31,7 +31,7 @@ __all__ = ["SMALL_MACHINES", "Draws", "Tally", "check_on_rtl", "run_cases"]
 
 #: Machines that build quickly and differ in everything; the regression adds random ones.
 SMALL_MACHINES: dict[str, Config] = {
-    "small": dataclasses.replace(load_config("tiny"), pe_cols=2, glb_iact_banks=2),
+    "small": dataclasses.replace(load_config("tiny"), pe_rows=2, glb_iact_banks=2),
     "mesh": Config(
         cluster_rows=2,
         cluster_cols=2,
@@ -46,9 +46,7 @@ SMALL_MACHINES: dict[str, Config] = {
     "wide": dataclasses.replace(
         load_config("tiny"),
         cluster_cols=2,
-        pe_cols=2,
         glb_iact_banks=2,
-        pe_rows=1,
         macs_per_pe=4,
         psum_bits=32,
         count_bits=2,
@@ -60,7 +58,13 @@ SMALL_MACHINES: dict[str, Config] = {
         deep_pipeline=True,
     ),
     "dense": dataclasses.replace(
-        load_config("tiny"), sparse=False, cluster_rows=2, glb_iact_banks=2, rounding="double"
+        load_config("tiny"),
+        sparse=False,
+        cluster_rows=2,
+        pe_rows=2,
+        pe_cols=1,
+        glb_iact_banks=2,
+        rounding="double",
     ),
 }
 #: PEs of a random machine; larger ones take minutes to build.

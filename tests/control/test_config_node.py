@@ -8,7 +8,7 @@ from rowmesh.rtl.config import PRESETS
 from rowmesh.rtl.control.config_node import ConfigNode
 from rowmesh.verif.simulator import Simulator, run_bench
 
-SMALL = dataclasses.replace(PRESETS["tiny"](), pe_cols=2, glb_iact_banks=2)
+SMALL = dataclasses.replace(PRESETS["tiny"](), pe_rows=2, glb_iact_banks=2)
 CONFIGS = {
     "small": SMALL,
     "deep": dataclasses.replace(SMALL, pe_rows=3, deep_pipeline=True),

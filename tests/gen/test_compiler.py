@@ -128,7 +128,7 @@ MACHINES = {
     "tiny": TINY,
     "demo": load_config("demo"),
     "eyeriss_v2": load_config("eyeriss_v2"),
-    "one mac": dataclasses.replace(TINY, pe_cols=2, glb_iact_banks=2, macs_per_pe=1),
+    "one mac": dataclasses.replace(TINY, pe_rows=2, glb_iact_banks=2, macs_per_pe=1),
     "four macs": dataclasses.replace(load_config("demo"), macs_per_pe=4),
     "dense": dataclasses.replace(load_config("demo"), sparse=False),
     "one row": Config(cluster_rows=1, cluster_cols=4, glb_iact_bytes=4096),

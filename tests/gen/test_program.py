@@ -19,7 +19,7 @@ from rowmesh.rtl.config import PRESETS, Config
 from rowmesh.rtl.layouts import Layouts
 
 CONFIG = dataclasses.replace(
-    PRESETS["tiny"](), cluster_rows=3, cluster_cols=2, pe_cols=2, glb_iact_banks=2
+    PRESETS["tiny"](), cluster_rows=3, cluster_cols=2, pe_rows=2, glb_iact_banks=2
 )
 UNITS = [Unit.PE, Unit.IACT_LOADER, Unit.WEIGHT_ROUTER, Unit.PARAM_LOADER, Unit.OUT_WRITER]
 COUNTS = {

@@ -80,6 +80,6 @@ def connect_all(m: Module, inside: Any, outside: Any) -> None:
 @pytest.mark.cocotb
 def test_router_mesh(sim: Simulator, seed: int) -> None:
     config = dataclasses.replace(
-        load_config("tiny"), cluster_rows=2, cluster_cols=2, pe_cols=2, glb_iact_banks=2
+        load_config("tiny"), cluster_rows=2, cluster_cols=2, pe_rows=2, glb_iact_banks=2
     )
     run_bench(RouterMesh(config), MODULE, sim=sim, seed=seed, config=config)

@@ -15,7 +15,7 @@ MODULE = "rowmesh.verif.bench_pe_cluster"
 @pytest.mark.parametrize(
     "config",
     [
-        dataclasses.replace(load_config("tiny"), pe_cols=2, glb_iact_banks=2),
+        dataclasses.replace(load_config("tiny"), pe_rows=2, glb_iact_banks=2),
         Config(pe_rows=3, pe_cols=1, glb_iact_banks=1, macs_per_pe=1, deep_pipeline=True),
     ],
     ids=["small", "column"],

@@ -13,7 +13,7 @@ from rowmesh.verif.simulator import Simulator, run_bench
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "tiny": {},
-    "two_columns_double": {"pe_cols": 2, "rounding": "double"},
+    "double": {"rounding": "double"},
     "three_columns": {
         "pe_cols": 3,
         "psum_bits": 20,

@@ -10,7 +10,7 @@ from rowmesh.rtl.top import Top
 from rowmesh.verif.simulator import Simulator, run_bench
 
 # Two of everything.
-SMALL = dataclasses.replace(PRESETS["tiny"](), pe_cols=2, glb_iact_banks=2)
+SMALL = dataclasses.replace(PRESETS["tiny"](), pe_rows=2, glb_iact_banks=2)
 CONFIGS = {
     # The narrow psums of the published chip, which can overflow.
     "small": dataclasses.replace(SMALL, psum_bits=20),
