@@ -333,18 +333,18 @@ PRESETS: dict[str, Callable[[], Config]] = {
     # One cluster, as the parts that a cluster has once are large beside its PEs; one master of
     # 64 bits. Banks and parameters fill the block RAMs that their widths take: see docs/fpga.md.
     # The small FPGA has no room for the registers of a deep pipeline.
-    "fpga_25f": lambda: _fpga(pe_rows=1, pe_cols=3, glb_iact_banks=1, deep_pipeline=False),
-    "fpga_85f": lambda: _fpga(pe_rows=3, pe_cols=4, glb_iact_banks=2, deep_pipeline=True),
+    "fpga_25f": lambda: _fpga(pe_rows=1, pe_cols=3, deep_pipeline=False),
+    "fpga_85f": lambda: _fpga(pe_rows=3, pe_cols=4, deep_pipeline=True),
 }
 
 
-def _fpga(*, pe_rows: int, pe_cols: int, glb_iact_banks: int, deep_pipeline: bool) -> Config:
+def _fpga(*, pe_rows: int, pe_cols: int, deep_pipeline: bool) -> Config:
     return Config(
         cluster_rows=1,
         cluster_cols=1,
         pe_rows=pe_rows,
         pe_cols=pe_cols,
-        glb_iact_banks=glb_iact_banks,
+        glb_iact_banks=pe_rows,
         glb_iact_bytes=4096,
         param_depth=512,
         axi_data_bits=64,
