@@ -144,7 +144,7 @@ def test_quick_form(tmp_path: Path) -> None:
     assert whole.multipliers == job.config.macs + 4 * PSUM_LANES
 
 
-#: Lookup tables of logic, carry chains and distributed RAMs of one PE: see docs/fpga.md.
+#: Lookup tables of logic, carry chains and distributed RAMs of one PE: see docs/benchmarks.md.
 MOST_LUT4 = 1_200
 
 
