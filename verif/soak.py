@@ -29,7 +29,8 @@ from rowmesh.verif.random_networks import random_config, random_input, random_ne
 
 __all__ = ["SMALL_MACHINES", "Draws", "Tally", "check_on_rtl", "run_cases"]
 
-#: Machines that build quickly and differ in everything; the regression adds random ones.
+#: Machines that build quickly and differ in everything; the regression adds random ones. The
+#: cluster of `small` has two of everything.
 SMALL_MACHINES: dict[str, Config] = {
     "small": dataclasses.replace(load_config("tiny"), pe_rows=2, glb_iact_banks=2),
     "mesh": Config(

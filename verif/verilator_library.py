@@ -93,17 +93,8 @@ def _build_library(
     log = build / "build.log"
     objects = build / "obj"
     jobs = ["-j", str(os.cpu_count() or 1)]
-    verilate = [
-        verilator_command(),
-        "--cc",
-        *jobs,
-        "--Mdir",
-        str(objects),
-        "--prefix",
-        f"V{top}",
-        "--top-module",
-        top,
-    ]
+    verilate = [verilator_command(), "--cc", *jobs, "--Mdir", str(objects)]
+    verilate += ["--prefix", f"V{top}", "--top-module", top]
     verilate += ["-O3", "--x-assign", "fast", "--x-initial", "fast", *VERILATOR_WAIVERS]
     verilate += ["-CFLAGS", f"-fPIC {optimize}"]
     # The makefile's own optimization comes first on g++'s line, so the flags above win.
@@ -119,6 +110,7 @@ def _build_library(
     verilate += [str(path.resolve()) for path in verilog_files]
     _call(verilate, environment, log)
     runtime = VerilatorRuntime("library", optimize, str(trace))
+    # With blocks the top's makefile is written later, so make compiles them once more.
     for path in runtime.objects():
         shutil.copy(path, objects)
     makefile = f"V{top}_hier.mk" if hier_blocks else f"V{top}.mk"

@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
-from rowmesh.rtl.config import PRESETS
 from rowmesh.rtl.control.config_node import ConfigNode
 from rowmesh.verif.simulator import Simulator, run_bench
+from rowmesh.verif.soak import SMALL_MACHINES
 
-SMALL = dataclasses.replace(PRESETS["tiny"](), pe_rows=2, glb_iact_banks=2)
+SMALL = SMALL_MACHINES["small"]
 CONFIGS = {
     "small": SMALL,
     "deep": dataclasses.replace(SMALL, pe_rows=3, deep_pipeline=True),

@@ -17,10 +17,9 @@ from rowmesh.gen.program import Program, ProgramError
 from rowmesh.rtl.codes import Opcode, Unit
 from rowmesh.rtl.config import PRESETS, Config
 from rowmesh.rtl.layouts import Layouts
+from rowmesh.verif.soak import SMALL_MACHINES
 
-CONFIG = dataclasses.replace(
-    PRESETS["tiny"](), cluster_rows=3, cluster_cols=2, pe_rows=2, glb_iact_banks=2
-)
+CONFIG = dataclasses.replace(SMALL_MACHINES["small"], cluster_rows=3, cluster_cols=2)
 UNITS = [Unit.PE, Unit.IACT_LOADER, Unit.WEIGHT_ROUTER, Unit.PARAM_LOADER, Unit.OUT_WRITER]
 COUNTS = {
     Unit.PE: 4,

@@ -8,10 +8,11 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import connect, flipped
 
-from rowmesh.rtl.config import Config, load_config
+from rowmesh.rtl.config import Config
 from rowmesh.rtl.noc.router_cluster import RouterCluster
 from rowmesh.rtl.noc.skid import Skid
 from rowmesh.verif.simulator import Simulator, run_bench
+from rowmesh.verif.soak import SMALL_MACHINES
 
 MODULE = "rowmesh.verif.bench_router_mesh"
 
@@ -79,7 +80,5 @@ def connect_all(m: Module, inside: Any, outside: Any) -> None:
 
 @pytest.mark.cocotb
 def test_router_mesh(sim: Simulator, seed: int) -> None:
-    config = dataclasses.replace(
-        load_config("tiny"), cluster_rows=2, cluster_cols=2, pe_rows=2, glb_iact_banks=2
-    )
+    config = dataclasses.replace(SMALL_MACHINES["small"], cluster_rows=2, cluster_cols=2)
     run_bench(RouterMesh(config), MODULE, sim=sim, seed=seed, config=config)

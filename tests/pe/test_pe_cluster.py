@@ -1,12 +1,11 @@
 """`PeCluster` on both simulators."""
 
-import dataclasses
-
 import pytest
 
-from rowmesh.rtl.config import Config, load_config
+from rowmesh.rtl.config import Config
 from rowmesh.rtl.pe.pe_cluster import PeCluster
 from rowmesh.verif.simulator import Simulator, run_bench
+from rowmesh.verif.soak import SMALL_MACHINES
 
 MODULE = "rowmesh.verif.bench_pe_cluster"
 
@@ -15,7 +14,7 @@ MODULE = "rowmesh.verif.bench_pe_cluster"
 @pytest.mark.parametrize(
     "config",
     [
-        dataclasses.replace(load_config("tiny"), pe_rows=2, glb_iact_banks=2),
+        SMALL_MACHINES["small"],
         Config(pe_rows=3, pe_cols=1, glb_iact_banks=1, macs_per_pe=1, deep_pipeline=True),
     ],
     ids=["small", "column"],

@@ -5,12 +5,12 @@ import functools
 
 import pytest
 
-from rowmesh.rtl.config import PRESETS, Config
+from rowmesh.rtl.config import Config
 from rowmesh.rtl.top import Top
 from rowmesh.verif.simulator import Simulator, run_bench
+from rowmesh.verif.soak import SMALL_MACHINES
 
-# Two of everything.
-SMALL = dataclasses.replace(PRESETS["tiny"](), pe_rows=2, glb_iact_banks=2)
+SMALL = SMALL_MACHINES["small"]
 CONFIGS = {
     # The narrow psums of the published chip, which can overflow.
     "small": dataclasses.replace(SMALL, psum_bits=20),
